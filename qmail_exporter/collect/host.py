@@ -1,0 +1,71 @@
+"""The host's facts about one queue, as of the last time that somebody asked."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+from qmail_exporter import logfmt
+from qmail_exporter.formats import FormatError
+from qmail_exporter.formats.tcpto import Table
+from qmail_exporter.sources.host import (
+    ControlFiles,
+    Controls,
+    FileSystem,
+    Processes,
+    read_file_system,
+    read_processes,
+    read_tcpto,
+)
+
+logger = logfmt.get_logger(__name__)
+
+_T = TypeVar("_T")
+
+
+class HostWatch:
+    """tcpto, control files, file system and processes; None where the last attempt failed.
+
+    Args:
+        queue: the queue directory.
+        control: the directory of control files.
+        alone: the host has no other queue.
+    """
+
+    def __init__(self, queue: str, control: str, *, alone: bool) -> None:
+        self.queue = queue
+        self.alone = alone
+        self.tcpto: Table | None = None
+        self.controls: Controls | None = None
+        self.file_system: FileSystem | None = None
+        self.processes: Processes | None = None
+        self.errors: Counter[tuple[str, str]] = Counter()
+        self._control_files = ControlFiles(control)
+        self._failing: dict[str, str] = {}
+
+    def read(self) -> None:
+        """Read everything anew."""
+        self.tcpto = self._try("tcpto", lambda: read_tcpto(self.queue))
+        self.controls = self._try("control", self._control_files.read)
+        self.file_system = self._try("filesystem", lambda: read_file_system(self.queue))
+        self.processes = self._try("processes", lambda: read_processes(self.queue, alone=self.alone))
+
+    def up(self) -> dict[str, bool]:
+        """Whether each source could be read."""
+        return {
+            "tcpto": self.tcpto is not None,
+            "control": self.controls is not None,
+            "filesystem": self.file_system is not None,
+            "processes": self.processes is not None,
+        }
+
+    def _try(self, source: str, read: Callable[[], _T]) -> _T | None:
+        try:
+            value = read()
+        except (OSError, FormatError) as error:
+            self.errors[source, "read" if isinstance(error, OSError) else "format"] += 1
+            if self._failing.get(source) != str(error):
+                self._failing[source] = str(error)
+                logger.warning(f"cannot read {source}", error=error)
+            return None
+        self._failing.pop(source, None)
+        return value

@@ -1,0 +1,148 @@
+"""One log, followed into the models of the queues that it tells of.
+
+At start the retained log is read for state only: who is deferred and why, which deliveries are open, when qmail-send
+started.  That waits for the first scan, as state is kept only of messages that are there.  From then on every line counts.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from time import monotonic, time
+
+from qmail_exporter import logfmt
+from qmail_exporter.formats import FormatError
+from qmail_exporter.formats.log import Record, parse
+from qmail_exporter.formats.prefix import Prefixes
+from qmail_exporter.queue import Flow
+from qmail_exporter.sources.logs import Batch, Follower
+
+logger = logfmt.get_logger(__name__)
+
+PATIENCE = 5.0
+"""Seconds between two attempts at a log that cannot be read."""
+
+
+class LogWatch:
+    """A log's follower, and what became of its lines.
+
+    Args:
+        follower: the log.
+        flows: the log's queues by name.  Where there are several, lines end in the name of theirs (indimail); the
+            lines of a single one may, and it may be another name.
+
+    Attributes:
+        error: why the log cannot be read now; None while it can.
+        unparsed: lines that should be qmail-send's and are not understood.
+        recalled: the retained log has been read.
+    """
+
+    def __init__(self, follower: Follower, flows: Mapping[str, Flow]) -> None:
+        self.follower = follower
+        self.flows = list(flows.values())
+        self.error: OSError | None = None
+        self.errors: Counter[str] = Counter()
+        self.unparsed = 0
+        self.recalled = False
+        self.read_once = False
+        self._named = {name.encode(): flow for name, flow in flows.items()}
+        self._prefixes = Prefixes()
+        self._backfill: Iterator[Batch] | None = None
+        self._since: float | None = None
+        self._next_try = 0.0
+
+    @property
+    def up(self) -> bool:
+        """Whether the log is there and can be read."""
+        return self.error is None and self.follower.present
+
+    @property
+    def due(self) -> bool:
+        """Whether a log that could not be read may be tried again."""
+        return monotonic() >= self._next_try
+
+    @property
+    def foreign(self) -> int:
+        """Lines of other programs."""
+        return self._prefixes.foreign
+
+    def recall(self) -> bool:
+        """Read some of the retained log for state; returns whether all of it has been."""
+        if self.recalled:
+            return True
+        try:
+            if self._backfill is None:
+                self._backfill = self.follower.backfill()
+            batch = next(self._backfill, None)
+        except OSError as error:
+            self._failed(error)
+            self._backfill = None
+            return True
+        self.error = None
+        if batch is not None:
+            self._recall(batch)
+            return False
+        self.recalled = True
+        for flow in self.flows:
+            flow.queue.log_since = time() if self._since is None else self._since
+        logger.info("log is being followed", log=self.follower.path, since=self._since)
+        return True
+
+    def read(self) -> list[Record]:
+        """The records of the lines that came since; what is no record is counted.
+
+        They are to be given to `observe` after a look at the messages that events have nominated by now.
+        """
+        if not self.recalled or not self.due:
+            return []
+        try:
+            batch = self.follower.read()
+        except OSError as error:
+            self._failed(error)
+            return []
+        if self.error is not None:
+            logger.info("log is readable again", log=self.follower.path)
+            self.error = None
+        self.read_once |= self.follower.present
+        return list(self._records(batch))
+
+    def observe(self, records: list[Record]) -> None:
+        """Take the records into the models."""
+        for record in records:
+            flow = self._flow(record)
+            if flow is None:
+                self.unparsed += 1
+            else:
+                flow.observe(record)
+
+    def _flow(self, record: Record) -> Flow | None:
+        return self.flows[0] if len(self.flows) == 1 else self._named.get(record.queue)
+
+    def _recall(self, batch: Batch) -> None:
+        unparsed, foreign = self.unparsed, self._prefixes.foreign
+        with ExitStack() as stack:
+            for flow in self.flows:
+                stack.enter_context(flow.recalling())
+            for record in self._records(batch):
+                if self._since is None:
+                    self._since = record.time
+                if told := self._flow(record):
+                    told.observe(record)
+        for flow in self.flows:
+            flow.unplaced.clear()
+        self.unparsed, self._prefixes.foreign = unparsed, foreign
+
+    def _records(self, batch: Batch) -> Iterator[Record]:
+        for text, moment in self._prefixes.strip(batch.lines, batch.times, time()):
+            try:
+                yield parse(text, moment)
+            except FormatError:
+                self.unparsed += 1
+                if self.unparsed <= 10:
+                    logger.warning("a log line is not understood", log=self.follower.path, line=text[:200])
+
+    def _failed(self, error: OSError) -> None:
+        self._next_try = monotonic() + PATIENCE
+        self.errors["read"] += 1
+        if self.error is None or str(self.error) != str(error):
+            logger.warning(f"cannot read the log: {error.strerror}", log=error.filename or self.follower.path)
+        self.error = error

@@ -1,0 +1,119 @@
+"""What loggers put before a line of qmail-send's log, taken off: text and time come out.
+
+Known are multilog's and svlogd's TAI64N (``@`` and 24 hex digits), svlogd's UTC dates (``-tt``, ``-ttt``), splogger
+through syslog in the old and in the RFC 5424 time format, splogger in the journal, and nothing at all.  Each line shows
+by its first bytes which it is, so nothing has to be told, and a file in which the style changes is read all the same.
+
+splogger (splogger.c) breaks a line after 799 bytes; the parts after the first have ``+`` behind the same time stamp, and are put
+together again here.
+"""
+
+import re
+from calendar import timegm
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import NamedTuple
+
+_TAI_EPOCH = 2**62 + 10
+"""TAI64's second of Unix time 0; daemontools adds 10 s always, whatever leap seconds came since."""
+_PART = 799
+_MAX_PARTS = 64  # qmail-send keeps a report under 10,000 bytes
+
+_SVLOGD = re.compile(rb"(\d{4})-(\d\d)-(\d\d)[T_](\d\d):(\d\d):(\d\d)(\.\d{1,9})? (.*)", re.DOTALL)
+_SYSLOG = re.compile(
+    rb"(?:<\d{1,3}>)?"
+    rb"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)) "
+    rb"(?:\S+ )?([^\s:\[\]]+)(?:\[\d+\])?: (.*)",
+    re.DOTALL,
+)
+_STAMP = re.compile(rb"(\d{1,12}\.\d{6})([ +])(.*)", re.DOTALL)
+
+
+class _Part(NamedTuple):
+    """A line that splogger may have broken here."""
+
+    stamp: bytes
+    texts: list[bytes]
+
+
+class Prefixes:
+    """Takes the prefixes off one log's lines.
+
+    Args:
+        programs: the names before the colon, in syslog, of lines that are qmail-send's.
+
+    Attributes:
+        foreign: lines so far that other programs wrote to the same syslog file.
+    """
+
+    def __init__(self, programs: Iterable[bytes] = (b"qmail",)) -> None:
+        self.foreign = 0
+        self._programs = frozenset(programs)
+        self._part: _Part | None = None
+        self._label, self._second = b"", 0.0
+
+    def strip(
+        self, lines: Sequence[bytes], times: Sequence[float] | None, now: float
+    ) -> Iterator[tuple[bytes, float]]:
+        """Text and Unix time of each of qmail-send's lines.
+
+        A line that tells no time has the one of `times` in its place, or where that is None, `now`.  A line that
+        splogger broke comes out when its last part has come.
+        """
+        for line, known in zip(lines, times if times is not None else repeat(now)):
+            if line[:1] == b"@":
+                yield self._tai64n(line, known)
+                continue
+            first = line[:1]
+            if not (first.isdigit() or first.isupper() or first == b"<"):
+                yield line, known
+            elif m := _SVLOGD.fullmatch(line):
+                yield m[8], _utc(*m.groups(b"0")[:7])
+            elif m := _SYSLOG.fullmatch(line):
+                yield from self._syslog(m[1], m[2])
+            elif m := _STAMP.fullmatch(line):
+                yield from self._splogger(m)
+            else:
+                self.foreign += 1
+
+    def _tai64n(self, line: bytes, known: float) -> tuple[bytes, float]:
+        label = line[:17]
+        try:
+            if label != self._label:
+                self._second = float(int(line[1:17], 16) - _TAI_EPOCH)
+                self._label = label
+            return line[26:], self._second + int(line[17:25], 16) / 1e9
+        except ValueError:
+            return line, known
+
+    def _syslog(self, program: bytes, rest: bytes) -> Iterator[tuple[bytes, float]]:
+        stamped = _STAMP.fullmatch(rest) if program in self._programs else None
+        if stamped:
+            yield from self._splogger(stamped)
+        else:
+            self.foreign += 1
+
+    def _splogger(self, m: "re.Match[bytes]") -> Iterator[tuple[bytes, float]]:
+        stamp, sign, text = m.groups()
+        part = self._part
+        if sign == b"+":
+            if part is None or part.stamp != stamp:
+                self.foreign += 1  # its beginning is not in this log
+                return
+            part.texts.append(text)
+        else:
+            if part is not None:
+                yield _joined(part)
+            part = self._part = _Part(stamp, [text])
+        if len(text) < _PART or len(part.texts) >= _MAX_PARTS:
+            yield _joined(part)
+            self._part = None
+
+
+def _joined(part: _Part) -> tuple[bytes, float]:
+    return b"".join(part.texts), float(part.stamp)
+
+
+def _utc(year: bytes, month: bytes, day: bytes, hour: bytes, minute: bytes, second: bytes, fraction: bytes) -> float:
+    whole = timegm((int(year), min(int(month), 12) or 1, int(day), int(hour), int(minute), int(second)))
+    return whole + float(fraction)

@@ -1,0 +1,161 @@
+"""Every sum over the messages that a scrape shows, kept as rows come and go."""
+
+from qmail_exporter.formats import FormatError
+from qmail_exporter.formats.envelope import Sender
+from qmail_exporter.queue.domains import Domains
+from qmail_exporter.queue.recipients import Recipients
+from qmail_exporter.queue.table import (
+    DONE,
+    FAILED,
+    NEVER,
+    NO_CHANNEL,
+    NOT_DEFERRED,
+    TODO,
+    UNKNOWN_SENDER,
+    Row,
+)
+from qmail_exporter.queue.times import Timeline
+
+LOCAL = "local"
+SECOND = 10**9  # ns
+
+
+class Sums:
+    """The sums over one queue; `seats` domains get series of their own.
+
+    Where a message changes, what it has become is added before what it was is taken away: a domain's number stays
+    valid throughout.
+    """
+
+    def __init__(self, seats: int) -> None:
+        self.todo = 0
+        self.bytes = 0
+        self.failed = 0
+        self.senders = [0] * len(Sender)
+        self.births = Timeline(), Timeline()  # of mail, of bounces: info mtimes
+        self.arrivals = Timeline()  # mess mtimes of what is queued
+        self.unqueued = Timeline()  # mess mtimes of what has neither todo nor info
+        self.channels: list[str] = []
+        self.pending: list[int] = []  # by channel number, as the next two
+        self.done: list[int] = []
+        self.due: list[Timeline] = []
+        self.domains = Domains(seats)
+
+    def channel(self, name: str) -> int:
+        """The number of the channel `name`; channels are few, and never forgotten.
+
+        Raises:
+            FormatError: there are more than a number can tell.
+        """
+        if name in self.channels:
+            return self.channels.index(name)
+        if len(self.channels) == NO_CHANNEL:
+            raise FormatError("too many channels")
+        self.channels.append(name)
+        self.pending.append(0)
+        self.done.append(0)
+        self.due.append(Timeline())
+        return len(self.channels) - 1
+
+    def add(self, row: Row) -> None:
+        """A message has become `row`."""
+        self._count(row, +1)
+        if row.channel != NO_CHANNEL and not row.flags & DONE:
+            self.reschedule(row.channel, NEVER, row.due)
+            if self.channels[row.channel] != LOCAL:
+                self.domains.wait(row.domain, +1)
+                self.defer(row)
+
+    def remove(self, row: Row) -> None:
+        """A message is no longer `row`."""
+        self._count(row, -1)
+        if row.channel != NO_CHANNEL and not row.flags & DONE:
+            self.reschedule(row.channel, row.due, NEVER)
+            if self.channels[row.channel] != LOCAL:
+                self.undefer(row)
+                self.domains.wait(row.domain, -1)
+
+    def reschedule(self, channel: int, before: int, after: int) -> None:
+        """A pending recipient's, or message's, next attempt in that channel has moved; NEVER stands for none."""
+        if before != NEVER:
+            self.due[channel].remove(before)
+        if after != NEVER:
+            self.due[channel].add(after)
+
+    def defer(self, row: Row) -> None:
+        """The one recipient of `row` is deferred, if it says so."""
+        if row.reason != NOT_DEFERRED and self.channels[row.channel] != LOCAL:
+            self.domains.defer(row.domain, ((row.reason, 1),), row.birth)
+
+    def undefer(self, row: Row) -> None:
+        """Take back a `defer`."""
+        if row.reason != NOT_DEFERRED and self.channels[row.channel] != LOCAL:
+            self.domains.undefer(row.domain, ((row.reason, 1),), row.birth)
+
+    def add_several(self, several: Recipients) -> None:
+        """A message has got these recipients."""
+        self._count_several(several, +1)
+        for number, channel in several.channels.items():
+            if channel.pending:
+                self.reschedule(number, NEVER, channel.due)
+            if self.channels[number] != LOCAL:
+                for name, count in channel.domains.items():
+                    place = self.domains.number(name)
+                    self.domains.wait(place, count)
+                    several.waiting.append((place, count))
+        self.defer_several(several)
+
+    def remove_several(self, several: Recipients) -> None:
+        """A message has these recipients no longer."""
+        self._count_several(several, -1)
+        for number, channel in several.channels.items():
+            if channel.pending:
+                self.reschedule(number, channel.due, NEVER)
+        self.undefer_several(several)
+        for place, count in several.waiting:
+            self.domains.wait(place, -count)
+
+    def defer_several(self, several: Recipients) -> None:
+        """Count those of the recipients that are deferred."""
+        for number, channel in several.channels.items():
+            if self.channels[number] == LOCAL:
+                continue
+            for name, reasons in channel.deferred().items():
+                entry = self.domains.number(name), list(reasons.items())
+                self.domains.defer(*entry, several.birth)
+                several.deferred.append(entry)
+
+    def undefer_several(self, several: Recipients) -> None:
+        """Take back a `defer_several`."""
+        for place, reasons in several.deferred:
+            self.domains.undefer(place, reasons, several.birth)
+        several.deferred = []
+
+    def _count(self, row: Row, sign: int) -> None:
+        self.bytes += sign * row.size
+        if row.flags & TODO:
+            self.todo += sign
+        if row.flags & FAILED:
+            self.failed += sign
+        if row.sender != UNKNOWN_SENDER:
+            self.senders[row.sender] += sign
+        if row.birth != NEVER:
+            bounce = row.sender in (Sender.BOUNCE, Sender.DOUBLE)
+            _mark(self.births[bounce], row.birth, sign)
+        queued = row.birth != NEVER or row.flags & TODO
+        _mark(self.arrivals if queued else self.unqueued, row.arrival_ns // SECOND, sign)
+        if row.channel != NO_CHANNEL:
+            counts = self.done if row.flags & DONE else self.pending
+            counts[row.channel] += sign
+
+    def _count_several(self, several: Recipients, sign: int) -> None:
+        for number, channel in several.channels.items():
+            self.pending[number] += sign * channel.pending
+            self.done[number] += sign * channel.done
+
+
+def _mark(times: Timeline, moment: int, sign: int) -> None:
+    if sign > 0:
+        times.add(moment)
+    else:
+        times.remove(moment)

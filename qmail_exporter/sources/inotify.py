@@ -1,0 +1,185 @@
+"""inotify on a queue: which messages to look at, and when to look everywhere.
+
+An event names a file, and a file's name is a message's number; nothing else of it is used, so a lost, doubled or late
+event can do no more harm than a look too few or too many.  Too few happens when the kernel's queue is full (it holds
+`fs.inotify.max_queued_events`, 16,384 by default, and then drops events and says so once), or when a watched directory
+is replaced: then everything is to be looked at.
+
+pyinotify's WatchManager makes and keeps the watches.  Its event objects cost 17 µs each, so the descriptor is read and
+unpacked here, in one pass.
+"""
+
+import errno
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import pyinotify
+
+from qmail_exporter.formats import FormatError
+from qmail_exporter.formats.envelope import message_id
+
+_HEADER = struct.Struct("iIII")
+# A message number of up to 15 digits makes an event of exactly this form: inotify(7) pads names to 16 bytes.
+_SHORT = struct.Struct("iIII16s")
+
+_MOVED = pyinotify.IN_MOVED_FROM | pyinotify.IN_MOVED_TO
+_COME_AND_GO = pyinotify.IN_CREATE | pyinotify.IN_DELETE | _MOVED
+_SELF = pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF
+_ALWAYS = _SELF | pyinotify.IN_ONLYDIR | pyinotify.IN_DONT_FOLLOW | pyinotify.IN_EXCL_UNLINK
+
+# mess, todo and bounce files matter by being there.  An info file becomes valid when todo goes, so that its creation
+# needs no event, but a touch of it (ATTRIB) does.  In a channel's file recipients are marked done (MODIFY: CLOSE_WRITE
+# would come late, and the kernel folds equal events that follow each other), and a qmail-send that exits touches it.
+_MASKS = {
+    "mess": _COME_AND_GO,
+    "todo": _COME_AND_GO,
+    "bounce": _COME_AND_GO,
+    "info": pyinotify.IN_ATTRIB | pyinotify.IN_DELETE | _MOVED,
+}
+_CHANNEL_MASK = pyinotify.IN_MODIFY | pyinotify.IN_ATTRIB | pyinotify.IN_DELETE | _MOVED
+_ODD = (
+    pyinotify.IN_ISDIR | pyinotify.IN_Q_OVERFLOW | pyinotify.IN_IGNORED | pyinotify.IN_UNMOUNT | _SELF
+)  # fmt: skip
+_READ = 1 << 18
+
+
+class Event(NamedTuple):
+    """One event: the watch's descriptor, the mask, and the name without padding; inotify(7)."""
+
+    wd: int
+    mask: int
+    name: bytes
+
+
+class News(NamedTuple):
+    """What the events since the last read tell."""
+
+    messages: set[int]
+    events: int
+    overflow: bool
+    replaced: bool  # a watched directory has gone, or one has come
+
+
+class WatchError(OSError):
+    """A directory cannot be watched; the message says what to do."""
+
+
+def parse_events(buffer: bytes) -> Iterator[Event]:
+    """The events in what a read of an inotify descriptor returned.
+
+    Raises:
+        FormatError: the buffer ends within an event.
+    """
+    offset = 0
+    while offset < len(buffer):
+        if len(buffer) - offset < _HEADER.size:
+            raise FormatError("inotify: an event is cut short")
+        wd, mask, _, length = _HEADER.unpack_from(buffer, offset)
+        offset += _HEADER.size
+        name = buffer[offset : offset + length]
+        if len(name) < length:
+            raise FormatError("inotify: a name is cut short")
+        offset += length
+        yield Event(wd, mask, name.rstrip(b"\0"))
+
+
+def nominate(buffer: bytes) -> News:
+    """What a buffer of events tells.
+
+    Raises:
+        FormatError: as `parse_events`.
+    """
+    names: set[bytes] = set()
+    add = names.add
+    if len(buffer) % _SHORT.size == 0:
+        for _, mask, _, length, name in _SHORT.iter_unpack(buffer):
+            if length != 16 or mask & _ODD:
+                break
+            add(name)
+        else:
+            return News(_numbers(names), len(buffer) // _SHORT.size, overflow=False, replaced=False)
+    names.clear()
+    events, masks = 0, 0
+    for event in parse_events(buffer):
+        events += 1
+        masks |= event.mask
+        add(event.name)
+    replaced = bool(masks & (_ODD & ~pyinotify.IN_Q_OVERFLOW))
+    return News(_numbers(names), events, bool(masks & pyinotify.IN_Q_OVERFLOW), replaced)
+
+
+def _numbers(names: Iterable[bytes]) -> set[int]:
+    numbers = {message_id(name.rstrip(b"\0")) for name in names}
+    numbers.discard(None)
+    return numbers  # type: ignore[return-value]
+
+
+class Watcher:
+    """The watches on one queue.
+
+    Args:
+        path: the queue directory.
+        areas: for each area, the directories below it that hold its files, as `Tree.directories` gives them.
+
+    Attributes:
+        unwatched: why a directory of an area is not watched, by area.
+
+    Raises:
+        WatchError: the kernel gives no inotify instance, or no more watches.
+    """
+
+    def __init__(self, path: str, areas: dict[str, list[str]]) -> None:
+        self.unwatched: dict[str, OSError] = {}
+        try:
+            self._manager = pyinotify.WatchManager()
+        except OSError as error:
+            raise WatchError(
+                errno.EMFILE, "no inotify instance to be had: raise sysctl fs.inotify.max_user_instances", path
+            ) from error
+        self.fd: int = self._manager.get_fd()
+        os.set_blocking(self.fd, False)
+        os.set_inheritable(self.fd, False)
+        try:
+            self._watch("queue", path, pyinotify.IN_CREATE | pyinotify.IN_DELETE | _MOVED)
+            for area, directories in areas.items():
+                if directories != [area]:
+                    self._watch(area, f"{path}/{area}", _COME_AND_GO)
+                for directory in directories:
+                    self._watch(area, f"{path}/{directory}", _MASKS.get(area, _CHANNEL_MASK))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the watches back."""
+        self._manager.close()
+
+    def read(self) -> News:
+        """What the events that the kernel holds now tell; never waits."""
+        messages: set[int] = set()
+        events, overflow, replaced = 0, False, False
+        while True:
+            try:
+                buffer = os.read(self.fd, _READ)
+            except BlockingIOError:
+                return News(messages, events, overflow, replaced)
+            news = nominate(buffer)
+            messages |= news.messages
+            events += news.events
+            overflow |= news.overflow
+            replaced |= news.replaced
+            if len(buffer) < _READ - 4096:  # the kernel had no more
+                return News(messages, events, overflow, replaced)
+
+    def _watch(self, area: str, path: str, mask: int) -> None:
+        try:
+            self._manager.add_watch(path, mask | _ALWAYS, quiet=False)
+        except pyinotify.WatchManagerError as error:
+            number = self._manager._inotify_wrapper.get_errno()  # noqa: SLF001 - kept nowhere else
+            if number == errno.ENOSPC:
+                raise WatchError(
+                    number, "no more inotify watches to be had: raise sysctl fs.inotify.max_user_watches", path
+                ) from error
+            self.unwatched.setdefault(area, OSError(number, os.strerror(number or 0), path))
