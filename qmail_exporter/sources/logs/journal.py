@@ -147,9 +147,8 @@ class Journal:
         self._start_at = self._clock() + self._delay
         self._delay = min(2 * self._delay, _LONGEST_DELAY)
         self._productive = False
-        self._lines = Lines(
-            self.losses, _LONGEST_ENTRY
-        )  # an entry that the last child left unfinished comes again
+        # What the last child left unfinished comes again, whole.
+        self._lines = Lines(self.losses, _LONGEST_ENTRY)
         self._child = Child([*self._command, *options])
         return self._child
 
@@ -159,7 +158,7 @@ class Journal:
         while left > 0 and self._child:
             data = self._child.read(left)
             if data is None:
-                self._ended(self._child, quiet=bool(batch.lines))
+                self._ended(self._child)
             elif not data:
                 break
             else:
@@ -196,10 +195,9 @@ class Journal:
         if batch.times is not None:
             batch.times.extend([entry.time] * len(lines))
 
-    def _ended(self, child: Child, *, quiet: bool) -> None:
+    def _ended(self, child: Child) -> None:
         self._child = None
         status, said = child.end()
-        if status and not self._productive and not quiet:
-            raise OSError(
-                errno.EIO, f"journalctl ended with status {status}: {said or 'no message'}", self.path
-            )
+        if status and not self._productive:
+            message = f"journalctl ended with status {status}: {said or 'no message'}"
+            raise OSError(errno.EIO, message, self.path)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmail_exporter.sources.logs import Follower, open_log
+from qmail_exporter.sources.logs import Follower, LogFiles, open_log
 
 Follow = Callable[[object], Follower]
 Processor = Callable[[bytes], bytes] | None
@@ -233,6 +233,65 @@ def test_the_first_archive_of_all_is_known_by_its_first_bytes(
     assert not follower.losses
 
 
+@pytest.mark.parametrize("pause", ["renamed", "created", "processed", "replaced", "linked"])
+@pytest.mark.parametrize("processor", [None, bytes.upper], ids=["none", "rewrite"])
+def test_read_amid_a_rotation_after_another(
+    processor: Processor, pause: str, log: Multilog, follow: Follow
+) -> None:
+    """At each step of the second rotation since the last read, a read neither misses nor repeats the middle file."""
+    log.write(b"older\n")
+    log.rotate()
+    follower = follow(log.path)
+    backfilled(follower)
+    log.write(b"1\n")
+    log.rotate()
+    log.processor = processor
+    log.write(b"TWO\n")
+    lines: list[bytes] = []
+    for step in log.steps():
+        if step == pause:
+            lines += follower.read().lines
+    log.write(b"THREE\n")
+    log.rotate()
+    log.write(b"FOUR\n")
+    assert lines + follower.read().lines == [b"1", b"TWO", b"THREE", b"FOUR"]
+    assert not follower.losses
+
+
+@pytest.mark.parametrize("processor", [None, gzip.compress], ids=["none", "gzip"])
+def test_started_amid_a_rotation(processor: Processor, log: Multilog, follow: Follow) -> None:
+    """Started while there is no `current`, what is about to be archived is backfilled, and not read again as archive."""
+    log.processor = processor
+    log.write(b"1\n")
+    steps = log.steps()
+    assert next(steps) == "renamed"
+    follower = follow(log.path)
+    assert backfilled(follower) == [b"1"]
+    assert list(steps)[-1] == "finished"
+    log.write(b"2\n")
+    assert follower.read().lines == [b"2"]
+    assert not follower.losses
+
+
+def test_a_file_archived_while_the_names_are_listed(
+    log: Multilog, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a processor's output replaces a file between the look at the file and the list, another look is taken."""
+    log.write(b"1\n")
+    log.processor = gzip.compress
+    steps = log.steps()
+    assert next(step for step in steps if step == "processed")
+    listed = os.listdir
+
+    def rotate_then_list(path: str) -> list[str]:
+        for _ in steps:
+            pass
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", rotate_then_list)
+    assert backfilled(follow(log.path)) == [b"1"]
+
+
 def test_compressed_archives(log: Multilog, follow: Follow) -> None:
     """An archive in gzip is read, whoever compressed; other compressions and a broken gzip file are counted and passed over."""
     for data in (
@@ -415,8 +474,7 @@ def test_the_oldest_files_are_left_out_of_a_large_backfill(log: Multilog) -> Non
     for number in range(5):
         log.write(b"%d" % number * 99 + b"\n")
         log.rotate()
-    with closing(open_log(str(log.path))) as follower:
-        follower._backfill_bytes = 250  # type: ignore[attr-defined]
+    with closing(LogFiles(str(log.path), backfill_bytes=250)) as follower:
         assert [line[:1] for line in backfilled(follower)] == [b"3", b"4"]
         log.write(b"5\n")
         assert follower.read().lines == [b"5"]

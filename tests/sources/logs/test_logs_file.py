@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmail_exporter.sources.logs import Follower, open_log
+from qmail_exporter.sources.logs import Follower, LogFiles, open_log
 from qmail_exporter.sources.logs.tail import Tail
 
 Follow = Callable[[object], Follower]
@@ -247,7 +247,9 @@ def test_a_symbolic_link_is_followed(tmp_path: Path, follow: Follow) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device"])
-def test_only_regular_files_are_opened(kind: str, tmp_path: Path, follow: Follow) -> None:
+def test_only_regular_files_are_opened(
+    kind: str, tmp_path: Path, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A FIFO or a device is an OSError with the path in it, and is not opened, so that nobody waits for it."""
     path = tmp_path / "maillog"
     if kind == "fifo":
@@ -255,6 +257,7 @@ def test_only_regular_files_are_opened(kind: str, tmp_path: Path, follow: Follow
     else:
         path = Path("/dev/null")
     follower = follow(path)
+    monkeypatch.delattr(os, "open")
     with pytest.raises(OSError, match="Not a regular file") as caught:
         backfilled(follower)
     assert caught.value.filename == str(path)
@@ -302,6 +305,15 @@ def test_the_siblings_are_backfilled_by_age(log: Path, follow: Follow) -> None:
     follower = follow(log)
     assert backfilled(follower) == [b"%d" % age for age in range(6)]
     assert not follower.losses
+
+
+def test_a_compressed_sibling_counts_for_what_it_may_expand_to(log: Path) -> None:
+    """A gzipped sibling takes ten times its size from what a backfill may read."""
+    Path(f"{log}.1.gz").write_bytes(gzip.compress(b"1\n", mtime=0))
+    write(log, b"2\n")
+    for limit, lines in ((250, [b"1", b"2"]), (50, [b"2"])):
+        with closing(LogFiles(str(log), backfill_bytes=limit)) as follower:
+            assert backfilled(follower) == lines
 
 
 def test_a_sibling_that_gzip_is_at_work_on_is_read_once(log: Path, follow: Follow) -> None:

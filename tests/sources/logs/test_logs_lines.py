@@ -29,6 +29,11 @@ def test_long_lines_are_dropped_whole_and_counted_once(blocks: list[bytes]) -> N
     assert fed(blocks, 8) == (kept, Counter(long_line=dropped) if dropped else Counter())
 
 
+def test_a_line_grown_long_over_two_blocks_is_dropped() -> None:
+    """The limit holds for a line of which each block brings a part below it."""
+    assert fed([b"x" * 6, b"y" * 3 + b"\nz\n"], 8) == ([b"z"], Counter(long_line=1))
+
+
 @pytest.mark.parametrize(("length", "count"), [(LONGEST, 0), (LONGEST + 1, 1)])
 @pytest.mark.parametrize("before", [0, 1, 32767, 32768, 32769])
 def test_the_limit_is_exact(before: int, length: int, count: int) -> None:
