@@ -5,6 +5,7 @@ Commands import what they run when they run it, so that `--help` and mistakes in
 
 # ruff: noqa: PLC0415 - imports where they are needed, as said above
 
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +21,7 @@ _ANSWER_TO_SIGINT = 130
 _Value = TypeVar("_Value")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-logger = logfmt.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Program(click.Group):
@@ -46,10 +47,10 @@ class _Program(click.Group):
         except click.Abort:
             code = _ANSWER_TO_SIGINT
         except OSError as error:
-            logger.debug("failed", exc_info=error)
+            logger.debug("failed", exc_info=True)
             code = _fail(str(error), 1)
         except Exception as error:  # the last resort: a user is shown no traceback
-            logger.debug("failed", exc_info=error)
+            logger.debug("failed", exc_info=True)
             code = _fail(f"internal error: {type(error).__name__}: {error} (--log.level=debug shows more)", 1)
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -275,11 +276,11 @@ def demo(  # noqa: PLR0913 - one argument a flag
     """
     import asyncio
 
-    from qmail_exporter import demo as simulation
+    from qmail_exporter.demo import play
 
     logfmt.configure(log_level, "logfmt")
     with _demo_home(directory) as home:
-        asyncio.run(simulation.run(home=Path(home), listen=listen, rate=rate, duration=duration, seed=seed))
+        asyncio.run(play.run(home=Path(home), listen=listen, rate=rate, duration=duration, seed=seed))
     return 0
 
 

@@ -193,7 +193,9 @@ def _split_name(text: str) -> tuple[str | None, str]:
 def _distinct_tail(path: Path, among: Sequence[Path]) -> str:
     others = [other.parts for other in among if other != path]
     tails = (path.parts[-length:] for length in range(1, len(path.parts)))
-    distinct = next((tail for tail in tails if not any(other[-len(tail) :] == tail for other in others)), path.parts)
+    distinct = next(
+        (tail for tail in tails if not any(other[-len(tail) :] == tail for other in others)), path.parts
+    )
     # A label value is UTF-8, a path need not be.
     return os.fsencode(os.path.join(*distinct)).decode("utf-8", "backslashreplace")
 

@@ -13,17 +13,13 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import MutableMapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    _Adapter = logging.LoggerAdapter[logging.Logger]
-else:
-    _Adapter = logging.LoggerAdapter
+from typing import Literal
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _NAMES = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
+# Keys that every record has; a field of such a name gets an underscore.
+_RESERVED = {"time", "level", "msg"}
 # Characters of one value; a traceback, which is ours, may be longer.
 _LONGEST = 2000
 _LONGEST_TRACEBACK = 20_000
@@ -32,18 +28,39 @@ _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t", '"': r"\"", "\\": r"\\"}
 Value = str | int | float | None
 
 
-class Logger(_Adapter):
-    """A standard logger whose methods take the fields of a record as keywords."""
+class Logger:
+    """A standard logger whose methods take the fields of a record as keywords, by any name."""
 
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Pack keywords that logging does not know into the record's `fields`."""
-        known = {key: kwargs.pop(key) for key in ("exc_info", "stack_info", "stacklevel") if key in kwargs}
-        return msg, {**known, "extra": {"fields": dict(kwargs)}}
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, text: str, /, **fields: object) -> None:
+        """Say what only a search for a fault needs."""
+        self._log(logging.DEBUG, text, fields)
+
+    def info(self, text: str, /, **fields: object) -> None:
+        """Say what happened as it should."""
+        self._log(logging.INFO, text, fields)
+
+    def warning(self, text: str, /, **fields: object) -> None:
+        """Say what is wrong around the exporter."""
+        self._log(logging.WARNING, text, fields)
+
+    def error(self, text: str, /, **fields: object) -> None:
+        """Say what the exporter could not do."""
+        self._log(logging.ERROR, text, fields)
+
+    def exception(self, text: str, /, **fields: object) -> None:
+        """Say what failed, with the exception that is being handled."""
+        self._log(logging.ERROR, text, fields, exc_info=True)
+
+    def _log(self, level: int, text: str, fields: dict[str, object], *, exc_info: bool = False) -> None:
+        self._logger.log(level, text, extra={"fields": fields}, exc_info=exc_info, stacklevel=3)
 
 
 def get_logger(name: str) -> Logger:
     """Return the logger of a module."""
-    return Logger(logging.getLogger(name), {})
+    return Logger(name)
 
 
 def configure(level: str, fmt: Literal["logfmt", "json"]) -> None:
@@ -86,7 +103,8 @@ class Formatter(logging.Formatter):
         }
         if not hasattr(record, "fields"):
             pairs["logger"] = record.name  # a library's
-        pairs.update((key, _value(value)) for key, value in getattr(record, "fields", {}).items())
+        for key, value in getattr(record, "fields", {}).items():
+            pairs[f"{key}_" if key in _RESERVED else key] = _value(value)
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             pairs["error"] = _value(f"{type(error).__name__}: {error}".removesuffix(": "))

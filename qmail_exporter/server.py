@@ -144,17 +144,26 @@ def listen(addresses: Sequence[str]) -> list[socket.socket]:
         ValueError: not such an address.
     """
     with ExitStack() as undo:
-        sockets = [undo.enter_context(sock) for address in addresses for sock in _listen(address)]
+        sockets = [undo.enter_context(sock) for where in addresses for sock in _listen(where)]
         undo.pop_all()
     return sockets
 
 
-def _listen(address: str) -> list[socket.socket]:
-    host, port = parse_address(address)
+def address(sock: socket.socket) -> str:
+    """Return where a socket listens, spelled as `listen` takes it; a Unix socket's path."""
+    where = sock.getsockname()
+    if not isinstance(where, tuple):
+        return str(where)
+    host, port = where[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _listen(where: str) -> list[socket.socket]:
+    host, port = parse_address(where)
     try:
         return [_bind_all(port)] if host == "" else _bind_host(host, port)
     except OSError as error:
-        raise ListenError(f"cannot listen on {address}: {error.strerror or error}") from error
+        raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error
 
 
 def _bind_all(port: int) -> socket.socket:

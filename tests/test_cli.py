@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,13 +9,15 @@ from typing import Any
 import click
 import pytest
 
-import qmail_exporter
 from qmail_exporter import __version__, cli, logfmt
 from qmail_exporter.config import Config, LogSpec, QueueSpec
 from qmail_exporter.server import ListenError
 
 Capture = pytest.CaptureFixture[str]
 Answer = Callable[..., object]
+
+DAEMON = "qmail_exporter.daemon"
+DEMO = "qmail_exporter.demo.play"
 
 
 @pytest.fixture(autouse=True)
@@ -26,22 +29,23 @@ def levels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def replace(monkeypatch: pytest.MonkeyPatch, name: str, answer: Answer) -> None:
-    """Put a module in the place of one of the package whose `run` calls `answer`."""
+    """Put a module whose `run` calls `answer` in the place of the package's module `name`."""
 
     async def run(*args: Any, **settings: Any) -> object:
         return answer(*args, **settings)
 
-    module = ModuleType(f"qmail_exporter.{name}")
+    module = ModuleType(name)
     monkeypatch.setattr(module, "run", run, raising=False)
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(qmail_exporter, name, module, raising=False)
+    package, _, last = name.rpartition(".")
+    monkeypatch.setattr(importlib.import_module(package), last, module, raising=False)
+    monkeypatch.setitem(sys.modules, name, module)
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """Return the settings that the daemon was run with."""
     configs: list[Config] = []
-    replace(monkeypatch, "daemon", configs.append)
+    replace(monkeypatch, DAEMON, configs.append)
     return configs
 
 
@@ -141,7 +145,7 @@ def test_systemd_socket(served: list[Config], monkeypatch: pytest.MonkeyPatch, b
 @pytest.mark.parametrize("code", [0, 1, 3])
 def test_exit_status_of_the_daemon(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """The daemon's result is the exit status."""
-    replace(monkeypatch, "daemon", lambda _: code)
+    replace(monkeypatch, DAEMON, lambda _: code)
     assert run("serve") == code
 
 
@@ -217,7 +221,7 @@ def test_failure(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    replace(monkeypatch, {"serve": "daemon", "demo": "demo"}[command], fail)
+    replace(monkeypatch, {"serve": DAEMON, "demo": DEMO}[command], fail)
     assert run(command) == 1
     assert capsys.readouterr().err == f"qmail-exporter: {line}\n"
 
@@ -226,7 +230,7 @@ def test_failure_at_debug(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     """At the level debug a failure's traceback is in the log."""
     caplog.set_level("DEBUG")
     nothing: dict[Config, int] = {}
-    replace(monkeypatch, "daemon", nothing.__getitem__)
+    replace(monkeypatch, DAEMON, nothing.__getitem__)
     assert run("serve") == 1
     [record] = [record for record in caplog.records if record.name == "qmail_exporter.cli"]
     assert record.exc_info is not None
@@ -240,7 +244,7 @@ def test_interrupt(capsys: Capture, monkeypatch: pytest.MonkeyPatch, kind: type[
     def interrupt(_: Config) -> None:
         raise kind
 
-    replace(monkeypatch, "daemon", interrupt)
+    replace(monkeypatch, DAEMON, interrupt)
     assert run("serve") == 130
     assert capsys.readouterr() == ("", "")
 
@@ -250,7 +254,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Return the settings that the demo was run with; `there` says whether its home was there."""
     demos: list[dict[str, Any]] = []
     replace(
-        monkeypatch, "demo", lambda **settings: demos.append({**settings, "there": settings["home"].is_dir()})
+        monkeypatch, DEMO, lambda **settings: demos.append({**settings, "there": settings["home"].is_dir()})
     )
     return demos
 
@@ -290,7 +294,7 @@ def test_demo_removes_its_directory_after_a_failure(monkeypatch: pytest.MonkeyPa
         homes.append(home)
         raise KeyboardInterrupt
 
-    replace(monkeypatch, "demo", interrupt)
+    replace(monkeypatch, DEMO, interrupt)
     assert run("demo") == 130
     assert not homes[0].exists()
 

@@ -60,6 +60,13 @@ def test_whole_line() -> None:
     }
 
 
+def test_fields_of_any_name(capsys: Capture) -> None:
+    """A field may have any name; one that each record has already gets an underscore."""
+    logfmt.configure("info", "logfmt")
+    logger.info("m", self=1, msg=2, text=3, level=4, name=5)
+    assert capsys.readouterr().err.endswith("level=INFO msg=m self=1 msg_=2 text=3 level_=4 name=5\n")
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
     [
@@ -141,7 +148,7 @@ def test_configure(capsys: Capture) -> None:
     logger.debug("unseen")
     logger.info("seen", n=1)
     logger.warning("look out")
-    logger.critical("100%")
+    logger.error("100%")
     lines = capsys.readouterr().err.splitlines()
     assert [TIME.sub("", written) for written in lines] == [
         "level=INFO msg=seen n=1",
@@ -165,7 +172,10 @@ def test_traceback_only_at_debug(capsys: Capture) -> None:
     """At the level debug a logged exception has its traceback, at others not."""
     for level, count in (("info", 0), ("debug", 1)):
         logfmt.configure(level, "logfmt")
-        logger.error("failed", exc_info=failure())
+        try:
+            fail()
+        except ValueError:
+            logger.exception("failed", path="/x")
         written = capsys.readouterr().err
         assert (written.count("traceback="), written.count("\n")) == (count, 1)
 

@@ -178,7 +178,8 @@ def test_slow_header_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with serving(make_app()) as running:
             reader, writer = await drip(running.port)
-            assert await ended(reader) == b""
+            # Well below hypercorn's own default of 5 seconds.
+            assert await asyncio.wait_for(ended(reader), 3) == b""
             writer.close()
 
     run(scenario)
@@ -396,6 +397,25 @@ def test_name() -> None:
             assert (await fetch(running.port, host="localhost"))[0].status == 200
 
     run(scenario)
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1:0", ":0", pytest.param("[::1]:0", marks=needs_ipv6)])
+def test_address_of_a_socket(where: str) -> None:
+    """A socket's address is written in the form that can be listened on again."""
+    [sock] = server.listen([where])
+    written = server.address(sock)
+    assert written.endswith(f":{sock.getsockname()[1]}")
+    sock.close()
+    [again] = server.listen([written])
+    assert server.address(again) == written
+    again.close()
+
+
+def test_address_of_a_unix_socket(tmp_path: Path) -> None:
+    """A Unix socket's address is its path."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "web"))
+        assert server.address(sock) == f"{tmp_path}/web"
 
 
 def test_all_addresses_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:

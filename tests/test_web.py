@@ -293,7 +293,7 @@ def test_too_many_scrapes() -> None:
         app = world.app(max_requests=2)
         waiting = [asyncio.create_task(send_request(app)) for _ in range(2)]
         await asyncio.sleep(0)
-        refused = await send_request(app)
+        refused = await asyncio.wait_for(send_request(app), 10)
         health = await send_request(app, "/-/healthy")
         world.collector.error = RuntimeError()
         release.set()
