@@ -1,5 +1,5 @@
 """Makes `python -m qmail_exporter` the same as `qmail-exporter`."""
 
-from qmail_exporter.cli import main
+from qmail_exporter.entry import main
 
-main(prog_name="qmail-exporter")
+main()

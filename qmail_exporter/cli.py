@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import click
 
-from qmail_exporter import __version__, config, logfmt
+from qmail_exporter import __version__, commands, config, logfmt
 
 _PROGRAM = "qmail-exporter"
 _ANSWER_TO_SIGINT = 130
@@ -74,6 +74,12 @@ def _parsed(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
 def _address(text: str) -> str:
     config.parse_address(text)
     return text
+
+
+def _command_words(text: str) -> tuple[str, ...]:
+    from qmail_exporter.runs import parse_command
+
+    return parse_command(text)
 
 
 _ADDRESS = _parsed(_address)
@@ -179,6 +185,60 @@ def main() -> None:
     help="The longest that a scrape looks at changed messages before it answers; what is left is a metric.",
 )
 @_flag(
+    "--double-bounces.log",
+    "double_bounces",
+    type=_parsed(config.parse_log_spec),
+    metavar="[NAME=]PATH",
+    help="The log that record-double-bounce writes, counted for the queue NAME if there are several.",
+)
+@_flag("--hook.tcpok", "hook_tcpok", is_flag=True, help="Empty tcpto when an outage of the network is over.")
+@_flag(
+    "--hook.redeliver",
+    "hook_redeliver",
+    is_flag=True,
+    help="Then have qmail-send try every message at once (SIGALRM).",
+)
+@_flag(
+    "--hook.command",
+    "hook_command",
+    type=_parsed(_command_words),
+    metavar="COMMAND",
+    help="A program to run then, with its arguments; no shell is involved.",
+)
+@_flag(
+    "--hook.cooldown",
+    "hook_cooldown",
+    type=_DURATION,
+    metavar="DURATION",
+    default="10m",
+    help="The least time between two runs.",
+)
+@_flag(
+    "--hook.probe",
+    "hook_probe",
+    type=bool,
+    metavar="BOOL",
+    default=True,
+    help="Probe hosts that are in tcpto while an outage lasts, if there is something to do at its end.",
+)
+@_flag("--hook.dry-run", "hook_dry_run", is_flag=True, help="Only log and count what would be done.")
+@_flag(
+    "--hook.timeout",
+    "hook_timeout",
+    type=_DURATION,
+    metavar="DURATION",
+    default="30s",
+    help="The longest that one action may take.",
+)
+@_flag(
+    "--hook.sockets",
+    "hook_sockets",
+    type=_DIRECTORY,
+    metavar="DIR",
+    default="/run/qmail-exporter",
+    help="Where the socket units listen that do what the exporter's user may not.",
+)
+@_flag(
     "--log.level",
     "log_level",
     type=_LOG_LEVEL,
@@ -203,9 +263,12 @@ def serve(
     """Watch a qmail and answer scrapes until SIGTERM or SIGINT."""
     try:
         named = config.name_queues(queues)
-        config.check_logs(logs, named)
+        config.check_logs([*logs, *filter(None, [settings["double_bounces"]])], named)
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
+    hook = {name.removeprefix("hook_"): settings.pop(name) for name in list(settings) if name.startswith("hook_")}
+    hook |= {"command": hook["command"] or (), "sockets": str(hook["sockets"])}
+    settings["hook"] = config.HookConfig(**hook)
     settings |= {"queues": named, "logs": logs, "systemd_socket": systemd_socket}
     settings["listen"] = () if systemd_socket else listen
 
@@ -294,3 +357,6 @@ def _demo_home(directory: Path | None) -> AbstractContextManager[str | Path]:
     if any(directory.iterdir()):
         raise click.BadParameter(f"{directory} is not empty.", param_hint="'--demo.dir'")
     return nullcontext(directory)
+
+
+commands.register(main)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from qmail_exporter.outage.rules import Rules
+
 # A name becomes the value of the label `queue`, and cannot be mistaken for the start of a path.
 _NAMED = re.compile(r"([A-Za-z0-9._-]+)=(.*)", re.ASCII | re.DOTALL)
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -38,6 +40,31 @@ class LogSpec:
     spec: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookConfig:
+    """What `--hook.*` say.
+
+    Attributes:
+        tcpok: empty tcpto when an outage is over.
+        redeliver: then make every message due.
+        command: a program to run, after tcpok and before redeliver; its words.
+        cooldown: seconds between two runs at least.
+        probe: probe hosts while an outage lasts.
+        dry_run: only say what would be done.
+        timeout: seconds that each action may take.
+        sockets: the directory with the sockets of the units that do what the exporter's user may not.
+    """
+
+    tcpok: bool = False
+    redeliver: bool = False
+    command: tuple[str, ...] = ()
+    cooldown: float = Rules().cooldown
+    probe: bool = True
+    dry_run: bool = False
+    timeout: float = 30.0
+    sockets: str = "/run/qmail-exporter"
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The settings of `serve`.
@@ -54,6 +81,8 @@ class Config:
         tick: seconds between two looks at what inotify does not tell of.
         rescan_interval: seconds between two looks at everything; 0 is never.
         scrape_budget: seconds that a scrape spends at most on bringing the model up to date.
+        double_bounces: the log that record-double-bounce writes; None if none is followed.
+        hook: what is done at the end of an outage.
         log_level: a key of `logfmt.LEVELS`.
         log_format: form of the exporter's own log.
     """
@@ -69,6 +98,8 @@ class Config:
     tick: float = 1.0
     rescan_interval: float = 3600.0
     scrape_budget: float = 0.5
+    double_bounces: LogSpec | None = None
+    hook: HookConfig = HookConfig()
     log_level: str = "info"
     log_format: Literal["logfmt", "json"] = "logfmt"
 

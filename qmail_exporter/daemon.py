@@ -8,25 +8,34 @@ import signal
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from html import escape
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
 from qmail_exporter import __version__, logfmt, server, systemd
-from qmail_exporter.collect import Collection, HostWatch, LogWatch, QueueWatch
+from qmail_exporter.collect import Collection, DoubleBounceWatch, HostWatch, LogWatch, QueueWatch
 from qmail_exporter.config import Config, LogSpec, QueueSpec
 from qmail_exporter.discover import find_logs, find_queues
+from qmail_exporter.hook import Hook
 from qmail_exporter.metrics import QmailCollector
 from qmail_exporter.sources.logs import open_log
 from qmail_exporter.web import Site, make_app
+from qmail_exporter.wiring import make_hook
+
+if TYPE_CHECKING:
+    from qmail_exporter.sources.inotify import Watcher
 
 logger = logfmt.get_logger(__name__)
 
 DRAIN = 0.1
 """Seconds at least between two reads of events.  A busy queue makes thousands a second, which fold better the later they
 are read; the kernel holds 16,384 of them."""
+WAIT = 0.005
+"""Seconds between two looks at what other processes have found."""
 DISCOVER = 5.0
 """Seconds between two searches for a log, while there is none."""
 
@@ -45,7 +54,9 @@ async def run(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: logger.info("nothing to reload: files are followed as they change"))
+    loop.add_signal_handler(
+        signal.SIGHUP, lambda: logger.info("nothing to reload: files are followed as they change")
+    )
     await Daemon(config).serve(sockets, stop)
     return 0
 
@@ -56,9 +67,13 @@ class Daemon:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.collection = _collection(config)
+        self.hooks: dict[str, Hook] = {}
+        self._hooking: list[asyncio.Task[None]] = []
+        self._make_hooks()
         self._next_discovery = monotonic() + DISCOVER
         self._stepping: asyncio.Task[None] | None = None
-        self._watched_fds: set[int] = set()
+        self._watched: dict[int, Watcher] = {}  # by descriptor
+        self._resting: set[int] = set()
 
     async def serve(self, sockets: Sequence[socket.socket], stop: asyncio.Event) -> None:
         """Watch, and answer on `sockets`, until `stop` is set."""
@@ -66,14 +81,15 @@ class Daemon:
             self.site(), telemetry_path=self.config.telemetry_path, max_requests=self.config.max_requests
         )
         for sock in sockets:
-            logger.info("listening", address=_address(sock), version=__version__)
+            logger.info("listening", address=server.address(sock), version=__version__)
         ticking = asyncio.create_task(self._tick_forever())
+        self._run_hooks()
         try:
             systemd.notify("READY=1")
             await server.serve(app, sockets, stop)
         finally:
             systemd.notify("STOPPING=1")
-            for task in filter(None, (ticking, self._stepping)):
+            for task in filter(None, (ticking, self._stepping, *self._hooking)):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
@@ -85,12 +101,15 @@ class Daemon:
         """What the pages show."""
         disable_created_metrics()
         registry = CollectorRegistry()
-        registry.register(QmailCollector(self.collection))
+        registry.register(QmailCollector(self.collection, hooks=self.hooks))
         ProcessCollector(registry=registry)
         return Site(registry, self._refresh, lambda: self.collection.ready, self._page)
 
     async def _refresh(self) -> None:
-        self.collection.refresh(self.config.scrape_budget)
+        try:
+            self.collection.refresh(self.config.scrape_budget)
+        finally:
+            self._watch()
 
     async def _tick_forever(self) -> None:
         interval = min(self.config.tick, systemd.watchdog_interval() or self.config.tick)
@@ -104,62 +123,110 @@ class Daemon:
 
     def _tick(self) -> None:
         self._discover()
-        self.collection.tick()
-        self._watch()
+        try:
+            self.collection.tick()
+        finally:
+            self._watch()
         if self.collection.busy and (self._stepping is None or self._stepping.done()):
             self._stepping = asyncio.create_task(self._step_while_busy())
 
     async def _step_while_busy(self) -> None:
         while self.collection.busy:
             try:
-                self.collection.step()
+                did = self.collection.step()
             except Exception:
                 logger.exception("a step failed")
                 return
-            await asyncio.sleep(0)
+            finally:
+                self._watch()
+            await asyncio.sleep(0 if did else WAIT)
 
     # --- descriptors
 
     def _watch(self) -> None:
-        """Have the loop say when there are events; which descriptors there are changes with the queues."""
+        """Have the loop say when there are events.
+
+        To be called after all that may have opened or closed a queue, before the loop goes on: a number may by then
+        belong to another watcher, or would soon to another file.
+        """
         loop = asyncio.get_running_loop()
-        fds = {fd for watch in self.collection.queues if (fd := watch.fileno()) is not None}
-        for fd in self._watched_fds - fds:
-            loop.remove_reader(fd)
-        for fd in fds - self._watched_fds:
-            loop.add_reader(fd, self._drain_soon, fd)
-        self._watched_fds = fds
+        watchers = [watch.watcher for watch in self.collection.queues if watch.watcher is not None]
+        present = {watcher.fd: watcher for watcher in watchers}
+        for fd, watcher in list(self._watched.items()):
+            if present.get(fd) is not watcher:
+                loop.remove_reader(fd)
+                del self._watched[fd]
+        for fd in present.keys() - self._watched.keys() - self._resting:
+            loop.add_reader(fd, self._rest, fd)
+            self._watched[fd] = present[fd]
 
     def _unwatch(self) -> None:
         loop = asyncio.get_running_loop()
-        for fd in self._watched_fds:
+        for fd in self._watched:
             loop.remove_reader(fd)
-        self._watched_fds = set()
+        self._watched.clear()
 
-    def _drain_soon(self, fd: int) -> None:
+    def _rest(self, fd: int) -> None:
+        """There are events, which are left to gather for a while."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(fd)
-        self._watched_fds.discard(fd)
-        loop.call_later(DRAIN, self._drain)
+        del self._watched[fd]
+        self._resting.add(fd)
+        loop.call_later(DRAIN, self._drain, fd)
 
-    def _drain(self) -> None:
+    def _drain(self, fd: int) -> None:
+        self._resting.discard(fd)
         for watch in self.collection.queues:
             watch.read_events()
         self._watch()
 
+    # --- hooks
+
+    def _make_hooks(self) -> None:
+        config, collection = self.config, self.collection
+        self.hooks.clear()
+        for watch in collection.queues:
+            hook = make_hook(
+                config.hook,
+                watch.name,
+                watch.path,
+                home=str(config.home),
+                control=_control(config.home),
+                ready=partial(_told, collection, watch),
+            )
+            watch.flow.on_delivery = hook.on_delivery
+            self.hooks[watch.name] = hook
+
+    def _run_hooks(self) -> None:
+        for task in self._hooking:
+            task.cancel()
+        self._hooking = [asyncio.create_task(hook.run()) for hook in self.hooks.values()]
+
     # --- what is there
 
     def _discover(self) -> None:
-        """Look for a log again while none was given and none has been found."""
-        if self.config.logs or self.collection.logs or monotonic() < self._next_discovery:
+        """Look for queues, and for a log, again while none was given and none has been found."""
+        if monotonic() < self._next_discovery:
             return
         self._next_discovery = monotonic() + DISCOVER
-        self.collection.logs += _logs(self.config, self.collection.queues)
+        if not self.config.queues and all(watch.tree is None for watch in self.collection.queues):
+            found = find_queues(self.config.home)
+            if found and [spec.name for spec in found] != [watch.name for watch in self.collection.queues]:
+                self.collection.close()
+                fresh = _collection(self.config)  # of another shape: an indimail home has come
+                self.collection.queues, self.collection.logs = fresh.queues, fresh.logs
+                self.collection.hosts = fresh.hosts
+                self.collection.double_bounces = fresh.double_bounces
+                self._make_hooks()
+                self._run_hooks()
+        if not self.config.logs and not self.collection.logs:
+            self.collection.logs += _logs(self.config, self.collection.queues)
 
     def _page(self) -> str:
         path = escape(self.config.telemetry_path)
         queues = "".join(
-            f"<tr><td>{escape(watch.name)}<td>{escape(watch.path)}<td>{_state(watch)}" for watch in self.collection.queues
+            f"<tr><td>{escape(watch.name)}<td>{escape(watch.path)}<td>{_state(watch)}"
+            for watch in self.collection.queues
         )
         return _PAGE.format(version=escape(__version__), path=path, queues=queues)
 
@@ -178,28 +245,41 @@ def _state(watch: QueueWatch) -> str:
     if watch.tree is None:
         return "not there, or not to be opened"
     if not watch.scanned:
-        return f"being scanned, {watch.progress:.0%} done"
-    return f"{len(watch.queue)} messages" + ("" if watch.whole else "; not all of it is known, the log says why")
+        return f"being scanned, {watch.sweeps.progress:.0%} done"
+    return f"{len(watch.queue)} messages" + (
+        "" if watch.whole else "; not all of it is known, the log says why"
+    )
 
 
 def _collection(config: Config) -> Collection:
     specs = config.queues or find_queues(config.home) or (QueueSpec("default", config.home / "queue"),)
     watches = [
-        QueueWatch(spec.name, str(spec.path), seats=config.domains_max, rescan_interval=config.rescan_interval)
+        QueueWatch(
+            spec.name, str(spec.path), seats=config.domains_max, rescan_interval=config.rescan_interval
+        )
         for spec in specs
     ]
     control = _control(config.home)
-    hosts = {
-        spec.name: HostWatch(str(spec.path), control, alone=len(specs) == 1) for spec in specs
-    }
+    hosts = {spec.name: HostWatch(str(spec.path), control, alone=len(specs) == 1) for spec in specs}
     logs = _logs(config, watches)
     if not logs:
         logger.warning("no log of qmail-send was found: name it with --qmail.log")
-    return Collection(watches, logs, hosts)
+    collection = Collection(watches, logs, hosts)
+    if config.double_bounces is not None:
+        spec = config.double_bounces
+        doubles = DoubleBounceWatch(open_log(spec.spec), seats=config.domains_max)
+        collection.double_bounces[spec.queue or watches[0].name] = doubles
+    return collection
+
+
+def _told(collection: Collection, watch: QueueWatch) -> bool:
+    """Whether the log, if there is one to be read, has been read back."""
+    log = collection.log_of(watch)
+    return log is None or log.recalled or not log.up
 
 
 def _control(home: Path) -> str:
-    """indimail keeps its control files in /etc."""
+    """Return the directory of control files; indimail has it in /etc."""
     theirs = Path("/etc/indimail/control")
     return str(theirs if not (home / "control").is_dir() and theirs.is_dir() else home / "control")
 
@@ -209,14 +289,6 @@ def _logs(config: Config, watches: Sequence[QueueWatch]) -> list[LogWatch]:
     found: Sequence[LogSpec] = config.logs or find_logs(config.home, queues)
     flows = {watch.name: watch.flow for watch in watches}
     return [
-        LogWatch(open_log(log.spec), flows if log.queue is None else {log.queue: flows[log.queue]})
+        LogWatch(partial(open_log, log.spec), flows if log.queue is None else {log.queue: flows[log.queue]})
         for log in found
     ]
-
-
-def _address(sock: socket.socket) -> str:
-    where = sock.getsockname()
-    if not isinstance(where, tuple):
-        return str(where)
-    host, port = where[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -4,16 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 
 from qmail_exporter.collect.directory import QueueWatch
+from qmail_exporter.collect.double import DoubleBounceWatch
 from qmail_exporter.collect.host import HostWatch
 from qmail_exporter.collect.log import LogWatch
 
-__all__ = ["Collection", "HostWatch", "LogWatch", "QueueWatch"]
+__all__ = ["Collection", "DoubleBounceWatch", "HostWatch", "LogWatch", "QueueWatch"]
 
 STEP = 0.02
 """Seconds that one step of long work may take about, so that scrapes and events get their turn."""
-
-
-DONE = object()
+ELECTION = 60.0
+"""Seconds between two choices of the domains that have series of their own."""
+_DONE = object()
 
 
 class Collection:
@@ -27,24 +28,27 @@ class Collection:
     ) -> None:
         self.queues = list(queues)
         self.logs = list(logs)
-        self.hosts = dict(hosts)  # by the queue's name
+        self.hosts = dict(hosts)  # by the queue's name, as the next
+        self.double_bounces: dict[str, DoubleBounceWatch] = {}
+        self._ticked = False
         self._reschedules: list[Iterator[None]] = []
         self._send_since: dict[str, float | None] = {}
+        self._renewals: dict[str, int] = {}
         self._next_election = monotonic()
 
     @property
     def ready(self) -> bool:
-        """Whether every queue that is there has been scanned, and its log read back."""
+        """Whether every queue that is there has been scanned, and every log that can be read was read back."""
         scanned = all(watch.scanned for watch in self.queues if watch.tree is not None)
-        return scanned and all(log.recalled or not log.up for log in self.logs)
+        return self._ticked and scanned and all(log.recalled or log.error for log in self.logs)
 
     @property
     def busy(self) -> bool:
         """Whether `step` has something to do."""
         return bool(
             self._reschedules
-            or any(watch.sweeping and watch.tree is not None for watch in self.queues)
-            or any(log.follower.behind for log in self.logs if log.recalled)
+            or any(watch.sweeps.due or watch.behind for watch in self.queues)
+            or any(log.behind for log in self.logs)
             or self._recalling()
         )
 
@@ -52,12 +56,15 @@ class Collection:
         """Look after what no event tells, and bring all up to date, a little."""
         for watch in self.queues:
             watch.tick()
+        self._ticked = True
         self.refresh(STEP, exact=False)
         if monotonic() >= self._next_election:
-            self._next_election = monotonic() + 60
+            self._next_election = monotonic() + ELECTION
             for watch in self.queues:
                 watch.queue.sums.domains.elect()
                 watch.flow.traffic.domains.elect()
+            for doubles in self.double_bounces.values():
+                doubles.counts.elect()
 
     def refresh(self, budget: float, *, exact: bool = True) -> None:
         """Bring the models up to date with what had happened when this was called, for at most `budget` seconds.
@@ -68,19 +75,21 @@ class Collection:
         until = monotonic() + budget
         while True:
             records = [(log, log.read()) for log in self.logs]
-            for watch in self.queues:
-                watch.read_events()
-                watch.look(until, exact=exact)
+            self._look(until, exact=exact)
             for log, batch in records:
+                for watch in self.queues:
+                    watch.look_at_named(log.messages(batch, watch.flow), log.new_messages(batch, watch.flow))
                 log.observe(batch)
             for watch in self.queues:
                 watch.place()
-            if monotonic() >= until or not any(log.follower.behind for log in self.logs):
+            if monotonic() >= until or not any(log.behind for log in self.logs):
                 break
-        self._notice_starts()
-        for watch in self.queues:
-            watch.queue.settle()
+        for doubles in self.double_bounces.values():
+            doubles.read()
+        self._notice()
         if exact:
+            for watch in self.queues:
+                watch.queue.settle()
             for host in self.hosts.values():
                 host.read()
 
@@ -88,38 +97,79 @@ class Collection:
         """The log that tells of a queue, if one is followed."""
         return next((log for log in self.logs if watch.flow in log.flows), None)
 
-    def step(self) -> None:
-        """Do some of the work that takes long: scans, the retained log, next attempts after a start of qmail-send."""
+    def step(self) -> bool:
+        """Do some of the work that takes long: scans, the retained log, next attempts after a start of qmail-send.
+
+        Returns whether there was something to do, and not only to wait for.
+        """
         until = monotonic() + STEP
-        while self.busy and monotonic() < until:
-            for watch in self.queues:
-                watch.read_events()
-                watch.sweep()
-            if log := self._recalling():
-                log.recall()
-                if log.recalled:
-                    self._reschedules += [watch.queue.reschedule() for watch in self.queues]
-            if self._reschedules and next(self._reschedules[0], DONE) is DONE:
-                self._reschedules.pop(0)
+        while monotonic() < until:
+            if self._reschedules:
+                if next(self._reschedules[0], _DONE) is _DONE:
+                    del self._reschedules[0]
+            elif any(watch.sweeps.due for watch in self.queues):
+                for watch in self.queues:
+                    watch.read_events()
+                    watch.sweep()
+                if self._waiting:
+                    break
+            elif log := self._recalling():
+                self._recall(log)
+            else:
+                break
         self.refresh(STEP, exact=False)
+        return not self._waiting
 
     def close(self) -> None:
         """Let go of everything."""
         for watch in self.queues:
             watch.close()
         for log in self.logs:
-            log.follower.close()
+            log.close()
+        for doubles in self.double_bounces.values():
+            doubles.close()
+
+    @property
+    def _waiting(self) -> bool:
+        """Whether every sweep that is due waits for another process."""
+        return (
+            not self._reschedules
+            and all(watch.waiting for watch in self.queues if watch.sweeps.due)
+            and any(watch.waiting for watch in self.queues)
+        )
+
+    def _look(self, until: float, *, exact: bool) -> None:
+        """Look at what events have nominated; each queue may use its share of the time, and what others left of theirs."""
+        for watch in self.queues:
+            watch.read_events()
+        for place, watch in enumerate(self.queues):
+            now = monotonic()
+            watch.look(now + (until - now) / (len(self.queues) - place), exact=exact)
 
     def _recalling(self) -> LogWatch | None:
-        """The next log to be read back: when the scans are done."""
-        if not all(watch.scanned for watch in self.queues if watch.tree is not None):
+        """The next log to be read back: when the scans are done, as state is kept only of messages that are held."""
+        if not all(watch.settled for watch in self.queues if watch.tree is not None):
             return None
         return next((log for log in self.logs if not log.recalled and log.due), None)
 
-    def _notice_starts(self) -> None:
-        """A qmail-send that has started goes by the times of its files: every next attempt may be another."""
+    def _recall(self, log: LogWatch) -> None:
+        """Read some of the retained log; first look at whatever may have come before the point up to which that goes."""
+        if log.begin():
+            self._look(float("inf"), exact=True)
+        elif log.recall():
+            self._reschedules += [watch.queue.reschedule() for watch in self.queues]
+
+    def _notice(self) -> None:
+        """A qmail-send that has started goes by the times of its files: every next attempt may be another.
+
+        And of a queue that has come or was replaced, or an area that could not be read, the log may have told before.
+        """
         for watch in self.queues:
             since = watch.queue.send_since
             if self._send_since.setdefault(watch.name, since) != since:
                 self._send_since[watch.name] = since
                 self._reschedules.append(watch.queue.reschedule())
+            before, self._renewals[watch.name] = self._renewals.get(watch.name, 0), watch.renewals
+            log = self.log_of(watch)
+            if watch.renewals != before and log is not None:
+                log.start_over()

@@ -4,12 +4,15 @@ The order of a step is what makes the model exact: events are read after the log
 lines are taken in.  So a message of which the log tells has been looked at in a state no older than the line.
 """
 
+import os
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable
+from functools import partial
 from time import monotonic
 
 from qmail_exporter import logfmt
+from qmail_exporter.collect.everywhere import everywhere
+from qmail_exporter.collect.sweeps import AUDIT, Sweeps
 from qmail_exporter.formats import FormatError
 from qmail_exporter.formats.envelope import Message
 from qmail_exporter.queue import Flow, Queue
@@ -21,9 +24,11 @@ logger = logfmt.get_logger(__name__)
 POLL = 30.0
 """Seconds between rescans of a queue that cannot be watched."""
 COSTLY = 0.005
-"""Seconds from which on a look takes long."""
+"""Seconds from which on a look takes long …"""
+LONG = 1 << 16
+"""… if a channel's file has that many bytes.  Of a message with such a file the log can be taken in without a new look."""
 PATIENCE = 5.0
-"""Seconds between two attempts at what could not be opened or read."""
+"""Seconds between two attempts at what could not be opened, read or watched."""
 
 
 class QueueWatch:
@@ -33,11 +38,15 @@ class QueueWatch:
 
     Attributes:
         queue, flow: the model.
+        tree, watcher: the open directory, and its watches; None where there are none.
+        sweeps: when everything is looked at.
         scanned: the first scan is done, of the directory that is there now.
-        progress: how much of the scan under way is done, 0 to 1; 1 when none is.
+        renewals: how often something came to be read of which the log may have told before.
         pending: messages nominated and not looked at yet.
+        newer: messages nominated or looked at since other processes began to scan; None while none do.
+        waiting: the sweep under way has nothing to do but wait for other processes.
+        behind: among those pending are some that wait for nothing but time.
         errors: by source and kind.
-        rescans: by reason; drift: messages that a rescan for no reason but time found different.
     """
 
     def __init__(self, name: str, path: str, *, seats: int, rescan_interval: float) -> None:
@@ -46,22 +55,22 @@ class QueueWatch:
         self.queue = Queue(seats=seats)
         self.flow = Flow(self.queue, seats=seats)
         self.tree: Tree | None = None
+        self.watcher: Watcher | None = None
+        self.sweeps = Sweeps()
         self.scanned = False
-        self.progress = 0.0
-        self.scan_seconds: float | None = None
+        self.renewals = 0
         self.pending: set[int] = set()
+        self.newer: set[int] | None = None
+        self.waiting = False
+        self.behind = False
         self.errors: Counter[tuple[str, str]] = Counter()
-        self.rescans: Counter[str] = Counter()
         self.events = 0
         self.overflows = 0
-        self.drift = 0
-        self._watcher: Watcher | None = None
         self._rescan_interval = rescan_interval
-        self._sweep: Iterator[float] | None = None
-        self._sweep_began = 0.0
-        self._wanted: str | None = None  # why the next sweep is
-        self._in_doubt = True  # something was lost that no sweep has made up for
-        self._costly: dict[int, float] = {}  # when a message that takes long is due for a look that nobody asks for
+        self._costly: dict[
+            int, float
+        ] = {}  # when a message that takes long is due for a look that nobody asks for
+        self._looked_at = 0  # bytes of the longest channel's file that the last look found
         self._next_audit = self._next_try = monotonic()
         self._malformed: set[int] = set()
         self._told: str | None = None
@@ -76,69 +85,60 @@ class QueueWatch:
     def whole(self) -> bool:
         """Whether the model is the queue, as far as can be known."""
         return (
-            self.scanned
+            self.settled
             and self.tree is not None
             and not self.tree.broken
             and self.watched
             and not self._malformed
-            and not self._in_doubt
         )
+
+    @property
+    def settled(self) -> bool:
+        """Whether the directory has been scanned, and again after whatever was lost since."""
+        return self.scanned and not self.sweeps.in_doubt
 
     @property
     def watched(self) -> bool:
         """Whether inotify tells of all that changes."""
-        return self._watcher is not None and not self._watcher.unwatched
-
-    @property
-    def sweeping(self) -> bool:
-        """Whether a scan is under way or wanted."""
-        return self._sweep is not None or self._wanted is not None
-
-    def fileno(self) -> int | None:
-        """The descriptor that is readable when there are events."""
-        return self._watcher.fd if self._watcher else None
+        return self.watcher is not None and not self.watcher.unwatched
 
     # --- steps
 
     def tick(self) -> None:
         """Look after what no event tells: what is not there or cannot be read, and whether it is time for an audit."""
         now = monotonic()
-        if self.tree is None:
-            if now >= self._next_try:
-                self._next_try = now + PATIENCE
-                self._open()
-            return
-        if not self.tree.intact():
+        self.read_events()
+        for msg in self.sweeps.judge():
+            logger.warning("a rescan found a message changed without an event", queue=self.name, msg=msg)
+        if self.tree is not None and not self.tree.intact():
             self._reopen()
-            return
-        if now >= self._next_try:
+        elif now >= self._next_try:
             self._next_try = now + PATIENCE
-            if self.tree.broken and self.tree.probe():
-                logger.info("readable again", queue=self.name, still=" ".join(sorted(self.tree.broken)))
-                self._want("readable")
-            elif not self.watched:
-                self._reopen()
-            self.pending |= self._malformed
-        self._tell_broken()
-        if not self.sweeping and now >= self._next_audit:
-            self._want("audit" if self.watched else "poll")
+            self._try_again()
+        if self.tree is not None:
+            self._tell_broken(self.tree)
+            if not self.sweeps.due and now >= self._next_audit:
+                self.sweeps.want(AUDIT if self.watched else "poll")
 
     def read_events(self) -> None:
         """Take in the events that the kernel holds."""
-        if self._watcher is None:
+        if self.watcher is None:
             return
-        news = self._watcher.read()
+        news = self.watcher.read()
         self.events += news.events
         self.pending |= news.messages
+        if self.newer is not None:
+            self.newer |= news.messages
+        self.sweeps.told(news.messages)
         if news.overflow:
             self.overflows += 1
             logger.warning("the kernel dropped inotify events; looking everywhere", queue=self.name)
-            self._want("overflow")
-        if news.replaced and self.tree is not None:
+            self.sweeps.want("overflow")
+        if news.replaced:
             self._reopen()
 
-    def look(self, until: float, *, exact: bool) -> bool:
-        """Look at nominated messages, at most until that moment; returns whether none is left.
+    def look(self, until: float, *, exact: bool) -> None:
+        """Look at nominated messages, at most until that moment.
 
         A message whose look takes long, a list's with its recipients being marked one by one, is put off unless
         `exact`, so that such looks take a two-hundredth of the time.
@@ -151,33 +151,49 @@ class QueueWatch:
                 continue
             self.look_at(msg)
             ended = monotonic()
-            if ended - begun > COSTLY:
+            if ended - begun > COSTLY and self._looked_at >= LONG:
                 self._costly[msg] = ended + 200 * (ended - begun)
             elif self._costly:
                 self._costly.pop(msg, None)
             begun = ended
+        self.behind = bool(self.pending)
         self.pending |= put_off
-        return len(self.pending) == len(put_off)
 
     def look_at(self, msg: int) -> bool:
         """Look at message `msg`; returns whether anything differs from what was held."""
         if self.tree is None:
             return False
-        return self._apply(msg, self.tree.look(msg))
+        message = self.tree.look(msg)
+        if self.newer is not None:
+            self.newer.add(msg)
+        self._looked_at = max((len(file.content) for file in message.channels), default=0) if message else 0
+        return self.take(msg, message)
+
+    def look_at_named(self, messages: Iterable[int], begun: Iterable[int]) -> None:
+        """Look at the messages of which the log tells where they may not have been looked at since.
+
+        Args:
+            messages: those that it names; they are not known if events were lost, or time was short.
+            begun: those that it names as new, in place of one whose look may have been put off.
+        """
+        if self.sweeps.in_doubt or self.behind:
+            for msg in set(messages):
+                self.look_at(msg)
+        elif self.pending:
+            for msg in self.pending.intersection(begun):
+                self.look_at(msg)
 
     def sweep(self) -> None:
-        """Do one step of the scan that is under way or wanted; some milliseconds."""
-        if self.tree is None:
+        """Do one step of the sweep that is due; some milliseconds."""
+        if self.tree is None or not self.sweeps.step(partial(everywhere, self, self.tree)):
             return
-        if self._sweep is None:
-            if self._wanted is None:
-                return
-            self._begin()
-        assert self._sweep is not None  # noqa: S101 - just begun
-        for progress in islice(self._sweep, 1):
-            self.progress = progress
-            return
-        self._finish()
+        interval = self._rescan_interval if self.watched else POLL
+        self._next_audit = monotonic() + (interval or float("inf"))
+        if not self.scanned:
+            self.scanned = True
+            seconds = round(self.sweeps.seconds or 0.0, 3)
+            logger.info("scan finished", queue=self.name, messages=len(self.queue), seconds=seconds)
+        self.queue.sums.domains.elect()
 
     def place(self) -> None:
         """Give deferrals of messages that were not held to the model, after a look at them."""
@@ -188,12 +204,14 @@ class QueueWatch:
 
     def close(self) -> None:
         """Let go of the directory and the watches; what was known is known no longer."""
-        if self._watcher is not None:
-            self._watcher.close()
+        if self.watcher is not None:
+            self.watcher.close()
         if self.tree is not None:
             self.tree.close()
-        self._watcher = self.tree = self._sweep = None
-        self.scanned = False
+        self.watcher = self.tree = None
+        self.sweeps.abandon()
+        self.scanned = self.behind = self.waiting = False
+        self.pending.clear()
 
     # --- the directory
 
@@ -201,34 +219,58 @@ class QueueWatch:
         try:
             self.tree = Tree(self.path)
         except OSError as error:
-            self._tell(f"no queue to be read: {error.strerror}", path=error.filename or self.path)
+            where = os.path.join(self.path, error.filename or "")
+            self._tell(f"no queue to be read: {error.strerror}", path=where)
             if not isinstance(error, Absent):
                 self.errors["queue", "open"] += 1
             return
-        try:
-            areas = {area: self.tree.directories(area) for area in self.tree.areas}
-            self._watcher = Watcher(self.path, areas)
-        except WatchError as error:
-            self.errors["inotify", "watch"] += 1
-            self._tell(f"not watched, looking everywhere instead: {error.strerror}", path=error.filename)
-        self._tell_broken()
+        self.renewals += 1
+        self.watcher = self._watch(self.tree)
+        self._tell_broken(self.tree)
         logger.info("queue opened", queue=self.name, path=self.path, split=self.tree.split)
-        self._want("start" if not len(self.queue) else "replaced")
+        self.sweeps.want("start" if not self.sweeps.done else "replaced")
 
     def _reopen(self) -> None:
         self.close()
         self._open()
 
-    def _want(self, reason: str) -> None:
-        """Ask for a sweep.  What is lost while one is under way takes another one after it."""
-        self._in_doubt |= reason != "audit"
-        if self._wanted in (None, "audit"):
-            self._wanted = reason
+    def _watch(self, tree: Tree) -> Watcher | None:
+        try:
+            return Watcher(self.path, {area: tree.directories(area) for area in tree.areas})
+        except WatchError as error:
+            self.errors["inotify", "watch"] += 1
+            self._tell(f"not watched, looking everywhere instead: {error.strerror}", path=error.filename)
+            return None
 
-    def _tell_broken(self) -> None:
-        assert self.tree is not None  # noqa: S101 - the caller's duty
-        if self.tree.broken:
-            area, error = next(iter(sorted(self.tree.broken.items())))
+    def _try_again(self) -> None:
+        """What could not be opened, read or watched may have become so."""
+        if self.tree is None:
+            self._open()
+            return
+        if self.tree.broken and self.tree.probe():
+            self.renewals += 1
+            logger.info("readable again", queue=self.name, still=" ".join(sorted(self.tree.broken)))
+            self.sweeps.want("readable")
+        if not self.watched:
+            self._watch_more(self.tree)
+        self.pending |= self._malformed
+
+    def _watch_more(self, tree: Tree) -> None:
+        """Take new watches in place of the old if there are more of them; what happened in between is looked for."""
+        before, after = self.watcher, self._watch(tree)
+        if after is None:
+            return
+        if before is not None and not before.unwatched.keys() - after.unwatched.keys():
+            after.close()
+            return
+        if before is not None:
+            before.close()
+        self.watcher = after
+        self.sweeps.want("readable")
+
+    def _tell_broken(self, tree: Tree) -> None:
+        if tree.broken:
+            area, error = next(iter(sorted(tree.broken.items())))
             self._tell(f"cannot read {area}: {error.strerror}", path=error.filename)
         elif self.watched:
             self._told = None
@@ -239,54 +281,8 @@ class QueueWatch:
             self._told = message
             logger.warning(message, queue=self.name, **fields)
 
-    # --- the sweep
-
-    def _begin(self) -> None:
-        reason, self._wanted = self._wanted or "audit", None
-        self.rescans[reason] += 1
-        self.progress = 0.0
-        self._sweep_began = monotonic()
-        self._sweep = self._everywhere(audit=reason == "audit")
-
-    def _finish(self) -> None:
-        self._sweep = None
-        self.progress = 1.0
-        self._in_doubt = self._wanted not in (None, "audit")
-        self.scan_seconds = monotonic() - self._sweep_began
-        interval = self._rescan_interval if self.watched else POLL
-        self._next_audit = monotonic() + (interval or float("inf"))
-        if not self.scanned:
-            self.scanned = True
-            logger.info("scan finished", queue=self.name, messages=len(self.queue), seconds=round(self.scan_seconds, 3))
-        self.queue.sums.domains.elect()
-
-    def _everywhere(self, *, audit: bool) -> Iterator[float]:
-        """Look at every message that is held, then at every other that is there; yields the progress."""
-        assert self.tree is not None  # noqa: S101 - a sweep ends when the tree is closed
-        held = len(self.queue)
-        looked = 0
-        for part in self.queue.parts():
-            for msg in part:
-                if self.look_at(msg):
-                    self._differs(msg, audit=audit)
-                looked += 1
-                if looked % 256 == 0:
-                    yield min(looked / held, 1.0) / 2
-        for step in self.tree.scan(self.queue.__contains__):
-            for msg, message in step.found:
-                if self._apply(msg, message):
-                    self._differs(msg, audit=audit)
-            yield (0.5 if held else 0.0) + step.progress * (0.5 if held else 1.0)
-
-    def _differs(self, msg: int, *, audit: bool) -> None:
-        """A look during an audit found what no event had told: unless an event does by now, it is drift."""
-        if audit:
-            self.read_events()
-            if msg not in self.pending and not self._in_doubt:
-                self.drift += 1
-                logger.warning("a rescan found a message changed without an event", queue=self.name, msg=msg)
-
-    def _apply(self, msg: int, message: Message | None) -> bool:
+    def take(self, msg: int, message: Message | None) -> bool:
+        """Take the state that a look found into the model; returns whether anything differs from what was held."""
         try:
             changed = self.queue.apply(msg, message)
         except FormatError as error:

@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from qmail_exporter import logfmt
 from qmail_exporter.formats import FormatError
-from qmail_exporter.formats.tcpto import Table
 from qmail_exporter.sources.host import (
     ControlFiles,
     Controls,
@@ -16,6 +15,9 @@ from qmail_exporter.sources.host import (
     read_processes,
     read_tcpto,
 )
+
+if TYPE_CHECKING:
+    from qmail_exporter.formats.tcpto import Table
 
 logger = logfmt.get_logger(__name__)
 
@@ -65,7 +67,7 @@ class HostWatch:
             self.errors[source, "read" if isinstance(error, OSError) else "format"] += 1
             if self._failing.get(source) != str(error):
                 self._failing[source] = str(error)
-                logger.warning(f"cannot read {source}", error=error)
+                logger.warning("cannot read", source=source, error=error)
             return None
         self._failing.pop(source, None)
         return value

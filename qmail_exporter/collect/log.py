@@ -5,13 +5,13 @@ started.  That waits for the first scan, as state is kept only of messages that 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from time import monotonic, time
 
 from qmail_exporter import logfmt
 from qmail_exporter.formats import FormatError
-from qmail_exporter.formats.log import Record, parse
+from qmail_exporter.formats.log import New, Record, parse
 from qmail_exporter.formats.prefix import Prefixes
 from qmail_exporter.queue import Flow
 from qmail_exporter.sources.logs import Batch, Follower
@@ -20,13 +20,19 @@ logger = logfmt.get_logger(__name__)
 
 PATIENCE = 5.0
 """Seconds between two attempts at a log that cannot be read."""
+BLOCK = 1 << 18
+"""Bytes of the log that are read at a time: some 2,000 lines, which take some 20 ms."""
+LAST = 1 << 22
+"""Bytes that are read at most of a log that is about to be read back from its start again."""
+TOLD = 10
+"""Lines not understood that are shown in the exporter's own log; more would only fill it."""
 
 
 class LogWatch:
     """A log's follower, and what became of its lines.
 
     Args:
-        follower: the log.
+        follow: makes a follower of the log.
         flows: the log's queues by name.  Where there are several, lines end in the name of theirs (indimail); the
             lines of a single one may, and it may be another name.
 
@@ -34,16 +40,18 @@ class LogWatch:
         error: why the log cannot be read now; None while it can.
         unparsed: lines that should be qmail-send's and are not understood.
         recalled: the retained log has been read.
+        read_once: it was there and read since the start.
     """
 
-    def __init__(self, follower: Follower, flows: Mapping[str, Flow]) -> None:
-        self.follower = follower
+    def __init__(self, follow: Callable[[], Follower], flows: Mapping[str, Flow]) -> None:
+        self.follower = follow()
         self.flows = list(flows.values())
         self.error: OSError | None = None
         self.errors: Counter[str] = Counter()
         self.unparsed = 0
         self.recalled = False
         self.read_once = False
+        self._follow = follow
         self._named = {name.encode(): flow for name, flow in flows.items()}
         self._prefixes = Prefixes()
         self._backfill: Iterator[Batch] | None = None
@@ -61,33 +69,66 @@ class LogWatch:
         return monotonic() >= self._next_try
 
     @property
+    def behind(self) -> bool:
+        """Whether more lines wait to be read."""
+        return self.recalled and self.error is None and self.follower.behind
+
+    @property
     def foreign(self) -> int:
         """Lines of other programs."""
         return self._prefixes.foreign
 
+    @property
+    def losses(self) -> Counter[str]:
+        """Lines or files that could not be read, by kind."""
+        return self.errors + self.follower.losses
+
+    def begin(self) -> bool:
+        """Find out how far the retained log goes, unless that is known; returns whether it was not.
+
+        Before `recall` is called, everything that came by then must have been looked at.
+        """
+        if self._backfill is not None:
+            return False
+        try:
+            self._backfill = self.follower.backfill()
+        except OSError as error:
+            self._failed(error)
+        return True
+
     def recall(self) -> bool:
         """Read some of the retained log for state; returns whether all of it has been."""
-        if self.recalled:
-            return True
         try:
-            if self._backfill is None:
-                self._backfill = self.follower.backfill()
-            batch = next(self._backfill, None)
+            batch = next(self._backfill, None) if self._backfill is not None else None
         except OSError as error:
             self._failed(error)
             self._backfill = None
-            return True
+            return False
         self.error = None
         if batch is not None:
             self._recall(batch)
             return False
+        self._backfill = None
         self.recalled = True
         for flow in self.flows:
             flow.queue.log_since = time() if self._since is None else self._since
         logger.info("log is being followed", log=self.follower.path, since=self._since)
         return True
 
-    def read(self) -> list[Record]:
+    def start_over(self) -> None:
+        """Read the retained log back again, if it was: there are other messages now, of which it may have told."""
+        if not self.recalled and self._backfill is None:
+            return
+        self.observe(self.read(LAST))
+        self.errors += self.follower.losses
+        self.follower.close()
+        self.follower = self._follow()
+        self.recalled = False
+        self._backfill = self._since = None
+        for flow in self.flows:
+            flow.open.clear()
+
+    def read(self, limit: int = BLOCK) -> list[Record]:
         """The records of the lines that came since; what is no record is counted.
 
         They are to be given to `observe` after a look at the messages that events have nominated by now.
@@ -95,7 +136,7 @@ class LogWatch:
         if not self.recalled or not self.due:
             return []
         try:
-            batch = self.follower.read()
+            batch = self.follower.read(limit)
         except OSError as error:
             self._failed(error)
             return []
@@ -105,6 +146,17 @@ class LogWatch:
         self.read_once |= self.follower.present
         return list(self._records(batch))
 
+    def messages(self, records: list[Record], flow: Flow) -> Iterator[int]:
+        """The messages of one queue that the records name."""
+        for record in records:
+            msg = getattr(record, "msg", None)
+            if msg is not None and self._flow(record) is flow:
+                yield msg
+
+    def new_messages(self, records: list[Record], flow: Flow) -> Iterator[int]:
+        """The messages of one queue with which qmail-send begins."""
+        return (record.msg for record in records if isinstance(record, New) and self._flow(record) is flow)
+
     def observe(self, records: list[Record]) -> None:
         """Take the records into the models."""
         for record in records:
@@ -113,6 +165,10 @@ class LogWatch:
                 self.unparsed += 1
             else:
                 flow.observe(record)
+
+    def close(self) -> None:
+        """Let go of the log."""
+        self.follower.close()
 
     def _flow(self, record: Record) -> Flow | None:
         return self.flows[0] if len(self.flows) == 1 else self._named.get(record.queue)
@@ -137,12 +193,14 @@ class LogWatch:
                 yield parse(text, moment)
             except FormatError:
                 self.unparsed += 1
-                if self.unparsed <= 10:
+                if self.unparsed <= TOLD:
                     logger.warning("a log line is not understood", log=self.follower.path, line=text[:200])
 
     def _failed(self, error: OSError) -> None:
         self._next_try = monotonic() + PATIENCE
         self.errors["read"] += 1
         if self.error is None or str(self.error) != str(error):
-            logger.warning(f"cannot read the log: {error.strerror}", log=error.filename or self.follower.path)
+            logger.warning(
+                "cannot read the log", why=error.strerror, log=error.filename or self.follower.path
+            )
         self.error = error

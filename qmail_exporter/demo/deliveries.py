@@ -188,7 +188,7 @@ class Deliveries:
         else:
             words = result.encode() + b": " + envelope.log_safe(report)
             self._log(b"delivery %d: %b" % (delivery.number, words))
-        if result == "deferral":
+        if result in ("deferral", "mangled"):
             ledger.messages[job.number].channels[job.channel].deferred[delivery.place] = report
         if result == "failure":
             yield from bounce.add(self._host, job.number, delivery.recipient, report)

@@ -4,14 +4,17 @@ r"""The lines of qmail-send's log, as qmail-log(5) and qmail-send.c give them.
 written, in Unix seconds.  Recipients, senders and reports are the log's own form: qmail-send has replaced every byte
 that is ``%``, below 33 or above 126, so they hold no space, and a line's words are its fields.
 
-indimail puts its queue's name at the end of most lines, and after the delivery number; it comes out as `queue`.
+indimail-mta (its qmail-send.c, slowq-send.c and todo-proc.c) puts its queue's name at the end of most lines, or between
+colons at the beginning; it comes out as `queue`.  Where a line has none, a name behind the delivery's number will do.
 """
 
 import re
-from functools import lru_cache
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from qmail_exporter.formats import FormatError
+from qmail_exporter.formats import FormatError, complaint
+
+KINDS = complaint.KINDS
 
 
 class New(NamedTuple):
@@ -63,12 +66,13 @@ class Use(NamedTuple):
 
 
 class Status(NamedTuple):
-    """``status: local 0/10 remote 3/20``; `stopping` where ``exitasap`` follows."""
+    """``status: local 0/10 remote 3/20``; `stopping` where ``exitasap`` follows, `delayed` indimail's ``delayed jobs=``."""
 
     time: float
     use: tuple[Use, ...]
     stopping: bool
     queue: bytes
+    delayed: int = 0
 
 
 class Exiting(NamedTuple):
@@ -88,7 +92,7 @@ class Bounce(NamedTuple):
 
 
 class Discard(NamedTuple):
-    """``triple bounce: discarding bounce/1467094``; forks also have ``double``."""
+    """``triple bounce: discarding bounce/1467094``; forks also have ``double`` and ``delete``."""
 
     time: float
     kind: str
@@ -113,46 +117,67 @@ class Complaint(NamedTuple):
     queue: bytes
 
 
+class Remark(NamedTuple):
+    """A line of indimail's that tells nothing which is not told elsewhere, such as ``info: …``."""
+
+    time: float
+    queue: bytes
+
+
 Record: TypeAlias = (
-    New | Info | Starting | Delivery | Status | Exiting | Bounce | Discard | End | Complaint
+    New | Info | Starting | Delivery | Status | Exiting | Bounce | Discard | End | Complaint | Remark
 )
 
-# Addresses may be empty, and the words of a sender stand between < and >.
-_NEW = re.compile(rb"new msg ([0-9]{1,19})(?: (\S+))?")
-_END = re.compile(rb"end msg ([0-9]{1,19})(?: (\S+))?")
-_INFO = re.compile(rb"info msg ([0-9]{1,19}): bytes ([0-9]{1,19}) from <(\S*)> qp ([0-9]{1,19}) uid [0-9]{1,19}(?: (\S+))?")
-_STARTING = re.compile(rb"starting delivery ([0-9]{1,19})(?:\.(\S+))?: msg ([0-9]{1,19}) to ([a-z][a-z0-9_-]{0,31}) (\S*)(?: (\S+))?")
-_DELIVERY = re.compile(rb"delivery ([0-9]{1,19})(?:\.(\S+))?: (success|failure|deferral): ?(\S*)(?: (\S+))?")
-_MANGLED = re.compile(rb"delivery ([0-9]{1,19})(?:\.(\S+))?: report mangled, will defer(?: (\S+))?")
-_BOUNCE = re.compile(rb"bounce msg ([0-9]{1,19}) qp ([0-9]{1,19})(?: (\S+))?")
-_DISCARD = re.compile(rb"(double|triple) bounce: discarding bounce/\S+(?: (\S+))?")
+_N = rb"([0-9]{1,19})"
+_QUEUE = rb"(?: (\S+))?"
+_CHANNEL = rb"[a-z][a-z0-9_-]{0,31}"
+_SEND = rb"(?:qmail|slowq|qmta)-send"
+_MSG = re.compile(rb"msg " + _N + _QUEUE)
+_END = re.compile(rb"end msg " + _N + rb"(?: " + _SEND + rb":)?" + _QUEUE)
+# What most lines are, first: the usual form of these two, at half the price of all that they may be.
+_PLAIN_STARTING = re.compile(rb"starting delivery %b: msg %b to (local|remote) (\S+)" % (_N, _N)).fullmatch
+_PLAIN_DELIVERY = re.compile(rb"delivery %b: (success|failure|deferral): (\S*)" % _N).fullmatch
+_TEXTS = {text.encode(): text for text in ("local", "remote", "success", "failure", "deferral")}
+_INFO = re.compile(rb"info msg %b: bytes %b from <(\S*)> qp %b uid [0-9]{1,19}" % (_N, _N, _N) + _QUEUE)
+_STARTING = re.compile(
+    rb"starting delivery "
+    + _N
+    + rb"(?:\.(\S+))?: msg "
+    + _N
+    + rb" to ("
+    + _CHANNEL
+    + rb")(?: (\S*))?"
+    + _QUEUE
+)
+_DELIVERY = re.compile(
+    rb"delivery "
+    + _N
+    + rb"(?:\.(\S+))?: (?:(success|failure|deferral): ?(\S*)|report mangled, will defer:?)"
+    + _QUEUE
+)
+_BOUNCE = re.compile(rb"bounce msg %b qp %b" % (_N, _N) + _QUEUE)
+_DISCARD = re.compile(rb"(?:info: \S+: )?(double|triple|delete) bounce: discarding bounce/\S+" + _QUEUE)
 _STATUS = re.compile(
-    rb"status:((?: [a-z][a-z0-9_-]{0,31} [0-9]{1,9}/[0-9]{1,9}){1,32})"
-    rb"(?: delayed jobs=[0-9]+)?( exitasap)?(?: \(held\))?(?: (\S+))?"
+    rb"status:((?: " + _CHANNEL + rb" [0-9]{1,9}/[0-9]{1,9}(?: \(held\))?){1,32})"
+    rb"(?: delayed jobs=([0-9]{1,9}))?(?: (?!exitasap)(\S+))?( exitasap)?"
 )
-_EXITING = re.compile(rb"status: exiting(?: (\S+))?")
+_USE = re.compile(rb" (" + _CHANNEL + rb") ([0-9]+)/([0-9]+)")
+_EXITING = re.compile(
+    rb"status:(?: \S+ (\S+) " + _SEND + rb")? exiting" + _QUEUE
+    + rb"|info: " + _SEND + rb": pid [0-9]+ (\S+) exiting"
+)  # fmt: skip
+_REMARK = re.compile(
+    rb"(?:info|todo): (?:[a-z]+-[a-z]+: )?(?:([^:\s]+): )?.*"
+    rb"|(?:local|remote): .* bytes(?: (\S+))?"
+    rb"|bounce processor sender .* exit=[0-9]+ (\S+)"
+    rb"|status: ([^:\s]+):? qmail-[a-z]+ .*"
+)
+_COMPLAINT = re.compile(rb"(alert|warning|warn): ((?:[a-z]+-[a-z]+: )?(?:([^:\s]+): )?.*)", re.DOTALL)
 
-_ALERTS = (
-    ("cannot_start", re.compile(rb"cannot start")),
-    ("lost_connection", re.compile(rb"lost (?:\S+ )?connection")),
-    ("bounce_unwritable", re.compile(rb"unable to append to bounce")),
-    ("out_of_memory", re.compile(rb"out of memory")),
-    ("controls", re.compile(rb"controls|home directory|switch back to queue")),
-    ("queue_unreadable", re.compile(rb"opendir|read directory|queue directory")),
-)
-_WARNINGS = (
-    ("marking", re.compile(rb"trouble marking")),
-    ("bounce_injection", re.compile(rb"trouble injecting bounce|unable to start qmail-queue")),
-    ("cleanup", re.compile(rb"unable to clean up")),
-    ("report_range", re.compile(rb"delivery report out of range")),
-    ("unknown_record", re.compile(rb"unknown record type")),
-    ("retried_too_soon", re.compile(rb"unable to utime")),
-    ("file", re.compile(rb"unable to (?:stat|open|unlink|create|read)|trouble (?:opening|reading|writing)")),
-)
-KINDS = {
-    "alert": (*(kind for kind, _ in _ALERTS), "other"),
-    "warning": (*(kind for kind, _ in _WARNINGS), "other"),
-}
+# Nearly half of all lines are one of some hundred status lines, so these are remembered; a longer one is none of them.
+_STATUSES: dict[bytes, tuple[tuple[Use, ...], bool, bytes, int]] = {}
+_MOST, _LONG = 4096, 256
+_new = tuple.__new__  # a NamedTuple made of a tuple, at half the price of calling its class
 
 
 def parse(text: bytes, time: float) -> Record:
@@ -161,6 +186,9 @@ def parse(text: bytes, time: float) -> Record:
     Raises:
         FormatError: it is no line of qmail-send.
     """
+    words = _STATUSES.get(text)
+    if words is not None:
+        return _new(Status, (time, *words))
     parser = _PARSERS.get(text[:4])
     record = parser(text, time) if parser else None
     if record is None:
@@ -168,95 +196,92 @@ def parse(text: bytes, time: float) -> Record:
     return record
 
 
-def _new(text: bytes, time: float) -> New | None:
-    if not (m := _NEW.fullmatch(text)):
+def _new_msg(text: bytes, time: float) -> New | None:
+    if not (m := _MSG.fullmatch(text, 4)):
         return None
     msg, queue = m.groups(b"")
-    return New(time, int(msg), queue)
+    return _new(New, (time, int(msg), queue))
 
 
 def _end(text: bytes, time: float) -> End | None:
     if not (m := _END.fullmatch(text)):
         return None
     msg, queue = m.groups(b"")
-    return End(time, int(msg), queue)
+    return _new(End, (time, int(msg), queue))
 
 
-def _info(text: bytes, time: float) -> Info | None:
+def _info(text: bytes, time: float) -> Info | Discard | Exiting | Remark | None:
     if not (m := _INFO.fullmatch(text)):
-        return None
+        return _discard(text, time) or _exiting(text, time) or _remark(text, time)
     msg, size, sender, qp, queue = m.groups(b"")
-    return Info(time, int(msg), int(size), sender, int(qp), queue)
+    return _new(Info, (time, int(msg), int(size), sender, int(qp), queue))
 
 
 def _starting(text: bytes, time: float) -> Starting | None:
+    if m := _PLAIN_STARTING(text):
+        delivery, msg, channel, recipient = m.groups()
+        return _new(Starting, (time, int(delivery), int(msg), _TEXTS[channel], recipient, b""))
     if not (m := _STARTING.fullmatch(text)):
         return None
-    delivery, queue, msg, channel, recipient, name = m.groups(b"")
-    return Starting(time, int(delivery), int(msg), channel.decode(), recipient, queue or name)
+    delivery, ident, msg, channel, recipient, queue = m.groups(b"")
+    return Starting(time, int(delivery), int(msg), channel.decode(), recipient, queue or ident)
 
 
 def _delivery(text: bytes, time: float) -> Delivery | None:
+    if m := _PLAIN_DELIVERY(text):
+        delivery, result, report = m.groups()
+        return _new(Delivery, (time, int(delivery), _TEXTS[result], report, b""))
     if not (m := _DELIVERY.fullmatch(text)):
-        return _mangled(text, time)
-    delivery, queue, result, report, name = m.groups(b"")
-    return Delivery(time, int(delivery), result.decode(), report, queue or name)
-
-
-def _mangled(text: bytes, time: float) -> Delivery | None:
-    if not (m := _MANGLED.fullmatch(text)):
         return None
-    delivery, queue, name = m.groups(b"")
-    return Delivery(time, int(delivery), "mangled", b"", queue or name)
+    delivery, ident, result, report, queue = m.groups(b"")
+    return Delivery(time, int(delivery), result.decode() or "mangled", report, queue or ident)
 
 
-def _bounce(text: bytes, time: float) -> Bounce | None:
+def _bounce(text: bytes, time: float) -> Bounce | Remark | None:
     if not (m := _BOUNCE.fullmatch(text)):
-        return None
-    msg, qp, queue = m.groups(b"")
-    return Bounce(time, int(msg), int(qp), queue)
+        return _remark(text, time)
+    return Bounce(time, int(m[1]), int(m[2]), m[3] or b"")
 
 
 def _discard(text: bytes, time: float) -> Discard | None:
     if not (m := _DISCARD.fullmatch(text)):
         return None
-    kind, queue = m.groups(b"")
-    return Discard(time, kind.decode(), queue)
+    return Discard(time, m[1].decode(), m[2] or b"")
 
 
-def _status(text: bytes, time: float) -> Status | Exiting | None:
-    known = _status_words(text)
-    if known is not None:
-        return Status(time, *known)
-    if m := _EXITING.fullmatch(text):
-        return Exiting(time, m[1] or b"")
-    return None
-
-
-@lru_cache(maxsize=4096)  # nearly half of all lines are one of a few dozen status lines
-def _status_words(text: bytes) -> tuple[tuple[Use, ...], bool, bytes] | None:
+def _status(text: bytes, time: float) -> Status | Exiting | Remark | None:
     if not (m := _STATUS.fullmatch(text)):
+        return _exiting(text, time) or _remark(text, time)
+    use = [Use(channel.decode(), int(used), int(limit)) for channel, used, limit in _USE.findall(m[1])]
+    words = tuple(use), bool(m[4]), m[3] or b"", int(m[2] or 0)
+    if len(text) < _LONG:
+        if len(_STATUSES) >= _MOST:
+            _STATUSES.clear()
+        _STATUSES[text] = words
+    return Status(time, *words)
+
+
+def _exiting(text: bytes, time: float) -> Exiting | None:
+    if not (m := _EXITING.fullmatch(text)):
         return None
-    words = m[1].split()
-    use = tuple(
-        Use(channel.decode(), *map(int, counts.split(b"/")))
-        for channel, counts in zip(words[::2], words[1::2], strict=True)
-    )
-    return use, bool(m[2]), m[3] or b""
+    return Exiting(time, m[1] or m[2] or m[3] or b"")
+
+
+def _remark(text: bytes, time: float) -> Remark | None:
+    if not (m := _REMARK.fullmatch(text)):
+        return None
+    return Remark(time, m[m.lastindex] if m.lastindex else b"")
 
 
 def _complaint(text: bytes, time: float) -> Complaint | None:
-    severity, colon, rest = text.partition(b": ")
-    name = severity.decode("ascii", "replace")
-    if not colon or name not in KINDS:
+    if not (m := _COMPLAINT.fullmatch(text)):
         return None
-    table = _ALERTS if name == "alert" else _WARNINGS
-    kind = next((kind for kind, pattern in table if pattern.search(rest)), "other")
-    return Complaint(time, name, kind, rest, b"")
+    severity = "alert" if m[1] == b"alert" else "warning"
+    return Complaint(time, severity, complaint.kind_of(severity, m[2]), m[2], m[3] or b"")
 
 
-_PARSERS = {
-    b"new ": _new,
+_PARSERS: dict[bytes, Callable[[bytes, float], Record | None]] = {
+    b"new ": _new_msg,
     b"info": _info,
     b"star": _starting,
     b"deli": _delivery,
@@ -265,6 +290,10 @@ _PARSERS = {
     b"boun": _bounce,
     b"doub": _discard,
     b"trip": _discard,
+    b"dele": _discard,
     b"aler": _complaint,
     b"warn": _complaint,
+    b"loca": _remark,
+    b"remo": _remark,
+    b"todo": _remark,
 }

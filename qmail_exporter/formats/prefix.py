@@ -9,17 +9,22 @@ together again here.
 """
 
 import re
-from calendar import timegm
+from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import repeat
+from struct import Struct
 from typing import NamedTuple
 
 _TAI_EPOCH = 2**62 + 10
 """TAI64's second of Unix time 0; daemontools adds 10 s always, whatever leap seconds came since."""
+_LATEST = 10**12
+"""Seconds; what claims to be later, or before 1970, is no time."""
+_NANOSECONDS = Struct(">I").unpack
 _PART = 799
 _MAX_PARTS = 64  # qmail-send keeps a report under 10,000 bytes
 
-_SVLOGD = re.compile(rb"(\d{4})-(\d\d)-(\d\d)[T_](\d\d):(\d\d):(\d\d)(\.\d{1,9})? (.*)", re.DOTALL)
+_SVLOGD = re.compile(rb"(\d{4}-\d\d-\d\d)[T_](\d\d:\d\d:\d\d)(\.\d{1,9})? (.*)", re.DOTALL)
 _SYSLOG = re.compile(
     rb"(?:<\d{1,3}>)?"
     rb"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)) "
@@ -50,41 +55,49 @@ class Prefixes:
         self.foreign = 0
         self._programs = frozenset(programs)
         self._part: _Part | None = None
-        self._label, self._second = b"", 0.0
+        self._label, self._second = b"", 0  # TAI64N's first 17 bytes, and the Unix second that they are
 
     def strip(
         self, lines: Sequence[bytes], times: Sequence[float] | None, now: float
     ) -> Iterator[tuple[bytes, float]]:
         """Text and Unix time of each of qmail-send's lines.
 
-        A line that tells no time has the one of `times` in its place, or where that is None, `now`.  A line that
-        splogger broke comes out when its last part has come.
+        A line that tells no time, or an impossible one, has the one of `times` in its place, or where that is None,
+        `now`.  A line that splogger broke comes out when its last part has come.
         """
-        for line, known in zip(lines, times if times is not None else repeat(now)):
+        for line, known in zip(lines, times if times is not None else repeat(now), strict=False):
             if line[:1] == b"@":
-                yield self._tai64n(line, known)
-                continue
-            first = line[:1]
-            if not (first.isdigit() or first.isupper() or first == b"<"):
-                yield line, known
-            elif m := _SVLOGD.fullmatch(line):
-                yield m[8], _utc(*m.groups(b"0")[:7])
-            elif m := _SYSLOG.fullmatch(line):
-                yield from self._syslog(m[1], m[2])
-            elif m := _STAMP.fullmatch(line):
-                yield from self._splogger(m)
+                # Nearly all lines of most logs come this way, many of them within one second.
+                label, _, text = line.partition(b" ")
+                try:
+                    if label[:17] != self._label or len(label) != 25:
+                        self._new_second(label)
+                    (nanoseconds,) = _NANOSECONDS(unhexlify(label[17:]))
+                except ValueError:
+                    yield line, known
+                else:
+                    yield text, self._second + nanoseconds / 1e9
             else:
-                self.foreign += 1
+                yield from self._other(line, known)
 
-    def _tai64n(self, line: bytes, known: float) -> tuple[bytes, float]:
-        label = line[:17]
-        try:
-            if label != self._label:
-                self._second = float(int(line[1:17], 16) - _TAI_EPOCH)
-                self._label = label
-            return line[26:], self._second + int(line[17:25], 16) / 1e9
-        except ValueError:
-            return line, known
+    def _other(self, line: bytes, known: float) -> Iterator[tuple[bytes, float]]:
+        first = line[:1]
+        if not (first.isdigit() or first.isupper() or first == b"<"):
+            yield line, known
+        elif m := _SVLOGD.fullmatch(line):
+            yield m[4], _utc(m, known)
+        elif m := _SYSLOG.fullmatch(line):
+            yield from self._syslog(m[1], m[2])
+        elif m := _STAMP.fullmatch(line):
+            yield from self._splogger(m)
+        else:
+            self.foreign += 1
+
+    def _new_second(self, label: bytes) -> None:
+        second = int.from_bytes(unhexlify(label[1:17]), "big") - _TAI_EPOCH
+        if len(label) != 25 or not 0 <= second < _LATEST:
+            raise ValueError("not TAI64N, or far from now")
+        self._label, self._second = label[:17], second
 
     def _syslog(self, program: bytes, rest: bytes) -> Iterator[tuple[bytes, float]]:
         stamped = _STAMP.fullmatch(rest) if program in self._programs else None
@@ -114,6 +127,10 @@ def _joined(part: _Part) -> tuple[bytes, float]:
     return b"".join(part.texts), float(part.stamp)
 
 
-def _utc(year: bytes, month: bytes, day: bytes, hour: bytes, minute: bytes, second: bytes, fraction: bytes) -> float:
-    whole = timegm((int(year), min(int(month), 12) or 1, int(day), int(hour), int(minute), int(second)))
-    return whole + float(fraction)
+def _utc(m: "re.Match[bytes]", known: float) -> float:
+    date, time, fraction, _ = m.groups()
+    try:
+        moment = datetime.fromisoformat(f"{date.decode()}T{time.decode()}+00:00").timestamp()
+    except ValueError:
+        return known
+    return moment + float(fraction or 0) if moment >= 0 else known

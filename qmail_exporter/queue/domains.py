@@ -1,16 +1,33 @@
 """What waits for each domain, and which domains get series of their own."""
 
 import heapq
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
+from qmail_exporter.formats import envelope
 from qmail_exporter.queue.times import Earliest
 
 OTHER = "(other)"
 """The label of all domains that have no series of their own; no domain is called so, for `(` is in no host name."""
 
 
-def elect(sitting: Iterable[str], outside: Iterable[str], weigh: Callable[[str], float], seats: int) -> set[str]:
+def domain_of(address: bytes) -> str:
+    """What `envelope.domain` gives of an address, remembered for the names that come again and again."""
+    _, at, name = address.rpartition(b"@")
+    if not at:
+        return envelope.NO_DOMAIN
+    return _remembered(name) if len(name) < 256 else envelope.domain(address)
+
+
+@lru_cache(maxsize=4096)
+def _remembered(name: bytes) -> str:
+    return envelope.domain(b"@" + name)
+
+
+def elect(
+    sitting: Iterable[str], outside: Iterable[str], weigh: Callable[[str], float], seats: int
+) -> set[str]:
     """The names that get one of the `seats`: the heaviest, but who sits is displaced only by a quarter more weight.
 
     Two domains of nearly the same weight at the edge would otherwise take turns, and each turn would end one series and
@@ -36,7 +53,7 @@ class Domain:
     def __init__(self, name: str) -> None:
         self.name = name
         self.pending = 0
-        self.deferred: Counter[int] | None = None  # by reason; most domains never have one
+        self.deferred: defaultdict[int, int] | None = None  # by reason; most domains never have one
         self.births: Earliest | None = None  # of the messages with a deferred recipient here
 
 
@@ -49,7 +66,7 @@ class Domains:
     def __init__(self, seats: int) -> None:
         self.seats = seats
         self.pending = 0
-        self.deferred: Counter[int] = Counter()
+        self.deferred: defaultdict[int, int] = defaultdict(int)  # by reason
         self.members: set[str] = set()
         self._numbers: dict[str, int] = {}
         self._domains: list[Domain | None] = []
@@ -85,7 +102,8 @@ class Domains:
 
     def wait(self, number: int, count: int) -> None:
         """`count` more recipients are pending; negative where they no longer are, which frees an empty number."""
-        domain = self._at(number)
+        domain = self._domains[number]
+        assert domain is not None  # noqa: S101 - the caller's duty
         domain.pending += count
         self.pending += count
         if not domain.pending:
@@ -97,7 +115,7 @@ class Domains:
         """One message born at `birth` has deferred recipients here: pairs of a reason and their count."""
         domain = self._at(number)
         if domain.deferred is None or domain.births is None:
-            domain.deferred, domain.births = Counter(), Earliest()
+            domain.deferred, domain.births = defaultdict(int), Earliest()
         for reason, count in reasons:
             domain.deferred[reason] += count
             self.deferred[reason] += count

@@ -6,10 +6,8 @@ delivery; after it nothing is open.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
-from qmail_exporter.formats.envelope import domain
 from qmail_exporter.formats.log import (
     Bounce,
     Complaint,
@@ -20,12 +18,15 @@ from qmail_exporter.formats.log import (
     Info,
     New,
     Record,
+    Remark,
     Starting,
     Status,
     Use,
 )
 from qmail_exporter.formats.reason import reason
+from qmail_exporter.queue.domains import domain_of
 from qmail_exporter.queue.model import Queue
+from qmail_exporter.queue.recent import Recent
 from qmail_exporter.queue.sums import LOCAL
 from qmail_exporter.queue.traffic import Traffic
 
@@ -33,18 +34,14 @@ MAX_OPEN = 8192
 """Open deliveries kept: more than any qmail-send can have, so that only a log with missing ends gets there."""
 MAX_BORN = 65536
 """Messages whose arrival is remembered until the log tells their end; the oldest are given up first."""
+MAX_UNPLACED = 65536
+"""Deferrals kept for messages that are not held; of more, the first are given up."""
+MAX_CHANNELS = 32
+"""Channels that are told apart; more there are in no qmail, and a label of every other is `UNKNOWN`."""
+UNKNOWN = "unknown"
+"""The channel of a delivery of which the log tells the end only."""
 
-_reason = lru_cache(maxsize=4096)(reason)
-_domain = lru_cache(maxsize=4096)(domain)
-
-
-class Open(NamedTuple):
-    """A delivery in progress."""
-
-    msg: int
-    channel: str
-    recipient: bytes
-    time: float
+_BOUNCE_SENDERS = {b"": "single", b"#@[]": "double"}
 
 
 class Deferral(NamedTuple):
@@ -62,30 +59,34 @@ class Flow:
 
     Attributes:
         traffic: every counter.
-        open: the deliveries in progress by number; among them, after a restart that the log does not show, some that
-            have ended.
+        open: the `starting` lines of the deliveries in progress, by number; among them, after a restart that the log
+            does not show, some that have ended.
         use: the last status line's used and allowed deliveries by channel; empty until one was read.
         unplaced: deferrals that wait for a look at their message; the reader takes them out.
+        on_delivery: called with the domain, report, result, reason, time and duration of each delivery that ends, on any
+            channel but `local`; also while recalling.
         last: when the newest line that says so was written, Unix seconds; None until one was read.
     """
 
     def __init__(self, queue: Queue, *, seats: int = 100) -> None:
         self.queue = queue
         self.traffic = Traffic(seats)
-        self.open: dict[int, Open] = {}
+        self.open: dict[int, Starting] = {}
         self.use: tuple[Use, ...] = ()
         self.unplaced: list[Deferral] = []
+        self.on_delivery: Callable[[str, bytes, str, str, float, float], None] | None = None
         self.last: float | None = None
         self._seats = seats
         self._status_follows = True  # so that the first line read, wherever the log begins, is no start
-        self._bounces: dict[int, None] = {}  # qp of bounces that are not preprocessed yet
-        self._born: dict[int, float] = {}
+        self._bounces: Recent[None] = Recent(MAX_OPEN)  # qp of bounces that are not preprocessed yet
+        self._born: Recent[float] = Recent(MAX_BORN)
+        self._labels: dict[str, str] = {}  # of the channels
 
     def observe(self, record: Record) -> None:
         """Take in the log's next record."""
-        kind = type(record)
-        self.traffic.lines[kind.__name__.lower()] += 1
-        _HANDLERS[kind](self, record)
+        name, handler = self._handlers[type(record)]
+        self.traffic.lines[name] += 1
+        handler(self, record)
 
     @contextmanager
     def recalling(self) -> Iterator[None]:
@@ -98,12 +99,13 @@ class Flow:
             self.traffic = traffic
 
     def _new(self, record: New) -> None:
-        self.last = record.time
+        self.last, msg, _ = record
         self.traffic.messages += 1
-        _remember(self._born, record.msg, record.time, MAX_BORN)
-        self.queue.renew(record.msg)
+        self._born.put(msg, record.time)
+        self.queue.renew(msg)
 
     def _info(self, record: Info) -> None:
+        self.last = record.time
         self.traffic.message_bytes += record.size
         if record.qp in self._bounces and record.sender in _BOUNCE_SENDERS:
             del self._bounces[record.qp]
@@ -113,11 +115,22 @@ class Flow:
         time, delivery, msg, channel, recipient, _ = record
         self.last = time
         self._status_follows = True
-        self.traffic.started[channel] += 1
-        if len(self.open) >= MAX_OPEN:
-            self.traffic.forgotten += 1
-        _remember(self.open, delivery, Open(msg, channel, recipient, time), MAX_OPEN)
+        traffic, opened = self.traffic, self.open
+        traffic.started[self._labels.get(channel) or self._label(channel)] += 1
+        if delivery in opened:
+            del opened[delivery]  # the numbers have started again
+        elif len(opened) >= MAX_OPEN:
+            del opened[next(iter(opened))]
+            traffic.forgotten += 1
+        opened[delivery] = record
         self.queue.started(msg, channel, recipient, time)
+
+    def _label(self, channel: str) -> str:
+        """What the counters call a channel that has come for the first time."""
+        if len(self._labels) >= MAX_CHANNELS:
+            return UNKNOWN
+        self._labels[channel] = channel
+        return channel
 
     def _delivery(self, record: Delivery) -> None:
         time, delivery, result, report, _ = record
@@ -125,86 +138,88 @@ class Flow:
         self._status_follows = True
         opened = self.open.pop(delivery, None)
         channel = opened.channel if opened else UNKNOWN
-        if result == "mangled":
-            result, why = "deferral", "system"
-        elif result == "success":
+        label = self._labels.get(channel, UNKNOWN)
+        traffic = self.traffic
+        if result == "success":
             why = ""
         else:
-            why = _reason(report, channel)
-        self._count(channel, result, why)
-        if opened:
-            self._close(opened, result, why, time)
-
-    def _count(self, channel: str, result: str, why: str) -> None:
-        traffic = self.traffic
-        traffic.results[channel, result] += 1
-        if why:
-            traffic.problems[channel, result, why] += 1
-        if result == "failure":
-            traffic.bounced[why] += 1
-
-    def _close(self, opened: Open, result: str, why: str, time: float) -> None:
-        msg, channel, recipient, start = opened
-        self.traffic.took(channel, result, time - start)
+            if result == "mangled":
+                result, why = "deferral", "system"
+            else:
+                why = reason(report, channel)
+            traffic.problems[label, result, why] += 1
+            if result == "failure":
+                traffic.bounced[why] += 1
+        key = label, result
+        traffic.results[key] += 1
+        if opened is None:
+            return
+        start, _, msg, _, recipient, _ = opened
+        traffic.durations[key].observe(time - start)
         if channel != LOCAL:
-            self.traffic.domains.count(_domain(recipient), result)
+            name = domain_of(recipient)
+            traffic.domains.count(name, result)
+            if self.on_delivery is not None:
+                self.on_delivery(name, report, result, why, time, time - start)
         if result == "deferral" and not self.queue.deferred(msg, channel, recipient, why, time):
+            if len(self.unplaced) >= MAX_UNPLACED:
+                del self.unplaced[: MAX_UNPLACED // 2]
             self.unplaced.append(Deferral(msg, channel, recipient, why, time))
 
     def _status(self, record: Status) -> None:
-        self.use = record.use
-        self.last = record.time
-        if not self._status_follows and not record.stopping and not any(use.used for use in record.use):
+        time, self.use, stopping, _, delayed = record
+        self.last = time
+        for _, used, _ in self.use:
+            if used:
+                break
+        else:
             self.open.clear()
-            self.traffic.restarts += 1
-            self.queue.send_since = record.time
+            # indimail's also writes one when it puts a job off, which it then counts as delayed.
+            if not (self._status_follows or stopping or delayed):
+                self.traffic.restarts += 1
+                self.queue.send_since = time
         self._status_follows = False
 
     def _exiting(self, record: Exiting) -> None:
         self.last = record.time
+        self._status_follows = False
         self.open.clear()
         self.use = tuple(use._replace(used=0) for use in self.use)
 
     def _bounce(self, record: Bounce) -> None:
-        _remember(self._bounces, record.qp, None, MAX_OPEN)
+        self.last = record.time
+        self._bounces.put(record.qp, None)
 
     def _discard(self, record: Discard) -> None:
+        self.last = record.time
         self.traffic.bounces[record.kind] += 1
 
     def _end(self, record: End) -> None:
-        self.last = record.time
+        self.last, msg, _ = record
         self.traffic.messages_ended += 1
-        born = self._born.pop(record.msg, None) or self.queue.arrival(record.msg)
+        born = self._born.pop(msg, None)
+        if born is None:
+            born = self.queue.arrival(msg, record.time)
         if born is not None:
             self.traffic.queue_time.observe(record.time - born)
 
     def _complaint(self, record: Complaint) -> None:
+        self.last = record.time
         self.traffic.complaints[record.severity, record.kind] += 1
 
+    def _remark(self, record: Remark) -> None:
+        self.last = record.time
 
-UNKNOWN = "unknown"
-"""The channel of a delivery of which the log tells the end only."""
-_BOUNCE_SENDERS = {b"": "single", b"#@[]": "double"}
-_HANDLERS: dict[type, Callable[[Flow, Any], None]] = {
-    New: Flow._new,
-    Info: Flow._info,
-    Starting: Flow._starting,
-    Delivery: Flow._delivery,
-    Status: Flow._status,
-    Exiting: Flow._exiting,
-    Bounce: Flow._bounce,
-    Discard: Flow._discard,
-    End: Flow._end,
-    Complaint: Flow._complaint,
-}
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-
-
-def _remember(memory: dict[_K, _V], key: _K, value: _V, most: int) -> None:
-    """Put `key` last in `memory`, and drop the first when there are more than `most`."""
-    memory.pop(key, None)
-    if len(memory) >= most:
-        del memory[next(iter(memory))]
-    memory[key] = value
+    _handlers: ClassVar[dict[type, tuple[str, Callable[["Flow", Any], None]]]] = {
+        New: ("new", _new),
+        Info: ("info", _info),
+        Starting: ("starting", _starting),
+        Delivery: ("delivery", _delivery),
+        Status: ("status", _status),
+        Exiting: ("exiting", _exiting),
+        Bounce: ("bounce", _bounce),
+        Discard: ("discard", _discard),
+        End: ("end", _end),
+        Complaint: ("complaint", _complaint),
+        Remark: ("remark", _remark),
+    }

@@ -9,11 +9,14 @@ when a deferral of it is known: success and failure need no entry, as the files 
 """
 
 from collections.abc import Iterator
+from math import inf
 
 from qmail_exporter.formats import FormatError
-from qmail_exporter.formats.envelope import ChannelFile, Message, domain, log_safe
+from qmail_exporter.formats.envelope import ChannelFile, Message
 from qmail_exporter.formats.reason import REASONS
 from qmail_exporter.formats.retry import next_attempt, skip_for
+from qmail_exporter.queue.domains import domain_of
+from qmail_exporter.queue.recent import Recent
 from qmail_exporter.queue.recipients import Channel, Recipients
 from qmail_exporter.queue.sums import LOCAL, SECOND, Sums
 from qmail_exporter.queue.table import (
@@ -31,6 +34,9 @@ from qmail_exporter.queue.table import (
 )
 
 MAX_DEPARTED = 16384
+_EARLY, _LATE = -(1 << 62), 1 << 62  # beyond these a row could not hold a time, or what follows from it
+_D, _RECORDS = ord("D"), frozenset(b"TD")
+_new = tuple.__new__
 _REASON_NUMBERS = {reason: number for number, reason in enumerate(REASONS)}
 
 
@@ -44,7 +50,7 @@ class Queue:
         self._table = Table()
         self._several: dict[int, Recipients] = {}
         self._unsettled: set[int] = set()
-        self._departed: dict[int, int] = {}  # arrivals of messages whose end the log may not have told yet
+        self._departed: Recent[int] = Recent(MAX_DEPARTED)  # arrivals, for ends that the log has not told yet
 
     def __len__(self) -> int:
         return len(self._table)
@@ -62,90 +68,105 @@ class Queue:
     def apply(self, msg: int, message: Message | None) -> bool:
         """Replace what is held of message `msg` by what a look found: None where there is no such message.
 
-        Returns whether anything differs.
+        Returns whether anything differs.  Channels' files count only where there is a birth, as they are valid only then.
 
         Raises:
-            FormatError: a channel's file is not in qmail's format; nothing has changed then.
+            FormatError: a channel's file is not in qmail's format, or a time is absurd; nothing has changed then.
         """
         old = self._table.get(msg)
         if message is None:
-            if old is None:
-                return False
-            self.sums.remove(old)
-            self._table.drop(msg)
-            self._replace_several(msg, None)
-            if len(self._departed) >= MAX_DEPARTED:
-                del self._departed[next(iter(self._departed))]
-            self._departed[msg] = old.arrival_ns
-            return True
+            if old is not None:
+                self.sums.remove(old)
+                self._table.drop(msg)
+                self._replace_several(msg, None)
+                self._departed.put(msg, old.arrival_ns)
+            return old is not None
         same = old if old is not None and old.arrival_ns == message.arrival_ns else None
-        files = [file for file in message.channels if file.content]
-        several = self._look_several(msg, message, files, same)
-        row = self._look_row(msg, message, files, same, several)
-        if row == old and _shape(several) == _shape(self._several.get(msg)):
+        files, several = _valid_files(message), None
+        if len(files) == 1 and files[0].content.count(b"\0") == 1:
+            row = self._look_single(msg, message, files[0], same)
+        elif files:
+            several = self._look_several(msg, message, files, same)
+            row = _row_without_recipient(message, SEVERAL)
+        else:
+            row = _row_without_recipient(message, 0)
+        if row == old and (several is None or several.equals(self._several.get(msg))):
             return False
         self._table.put(msg, row)
         self.sums.add(row)
         if old is not None:
             self.sums.remove(old)
-        self._replace_several(msg, several)
+            if same is None:
+                self._departed.put(msg, old.arrival_ns)
+        if several is not None or msg in self._several:
+            self._replace_several(msg, several)
         return True
 
-    def arrival(self, msg: int) -> float | None:
-        """When message `msg` was queued, which may have gone a short while ago; None where that is not known."""
+    def arrival(self, msg: int, at: float = inf) -> float | None:
+        """When the message that had the number `msg` at a moment was queued; None where that is not known.
+
+        It may have gone a short while ago, and another message may have got its number.
+        """
         row = self._table.get(msg)
-        arrival_ns = row.arrival_ns if row else self._departed.get(msg)
-        return None if arrival_ns is None else arrival_ns / SECOND
+        for arrival_ns in (row.arrival_ns if row else None, self._departed.get(msg)):
+            if arrival_ns is not None and arrival_ns / SECOND <= at:
+                return arrival_ns / SECOND
+        return None
 
     def started(self, msg: int, channel: str, recipient: bytes, time: float) -> None:
         """The log says that a delivery started at `time`; an attempt at the message began then, or goes on."""
-        row = self._table.get(msg)
-        if row is None or time * SECOND < row.arrival_ns:
+        number, attempt = self.sums.numbers.get(channel, -1), int(time)
+        if several := self._several.get(msg):
+            file = several.channels.get(number)
+            if file is None or time * SECOND < several.ages[0]:
+                return
+            if file.begins_pass(recipient) or self._is_over(file.attempt):
+                file.attempt = attempt
+                self._reschedule_file(several, number, file)
             return
-        number, attempt = self.sums.channel(channel), int(time)
-        if row.flags & SEVERAL:
-            if file := self._several[msg].channels.get(number):
-                self._started_several(row, number, file, recipient, attempt)
-        elif row.channel == number and row.attempt != attempt:
-            due = next_attempt(row.birth, attempt, skip_for(channel))
-            if not row.flags & DONE:
-                self.sums.reschedule(number, row.due, due)
-            self._table.put(msg, row._replace(attempt=attempt, due=due))
+        row = self._table.get(msg)
+        if row is None or row.channel != number or row.attempt == attempt or time * SECOND < row.arrival_ns:
+            return
+        due = self._due(channel, row.mtime, attempt, (row.arrival_ns, row.birth, row.changed))
+        if not row.flags & DONE:
+            self.sums.reschedule(number, row.due, due)
+        self._table.put_times(msg, attempt, due)
 
     def deferred(self, msg: int, channel: str, recipient: bytes, reason: str, time: float) -> bool:
         """The log says that a delivery was deferred at `time`.
 
         Returns False where no such message is held: then a look at it, and another call, are due.
         """
+        number, reason_number = self.sums.numbers.get(channel, -1), _REASON_NUMBERS[reason]
+        if several := self._several.get(msg):
+            file = several.channels.get(number)
+            if file is not None and time * SECOND >= several.ages[0]:
+                file.defer(recipient, reason_number)
+                self._unsettled.add(msg)
+            return True
         row = self._table.get(msg)
         if row is None:
             return False
-        if time * SECOND < row.arrival_ns:
-            return True
-        number, reason_number = self.sums.channel(channel), _REASON_NUMBERS[reason]
-        if row.flags & SEVERAL:
-            if file := self._several[msg].channels.get(number):
-                file.outcomes[recipient] = reason_number
-                self._unsettled.add(msg)
-        elif row.channel == number and not row.flags & DONE and row.reason != reason_number:
+        told = row.channel == number and time * SECOND >= row.arrival_ns and not row.flags & DONE
+        if told and row.reason != reason_number:
             self._change_reason(msg, row, reason_number)
         return True
 
     def renew(self, msg: int) -> None:
         """The log says that qmail-send begins with message `msg`: what it told of that number was of another one."""
-        row = self._table.get(msg)
-        if row is None:
-            return
-        if row.flags & SEVERAL:
-            several = self._several[msg]
-            for file in several.channels.values():
-                file.attempt, file.outcomes = NEVER, {}
-            self._reschedule_several(row, several)
+        self._departed.pop(msg, None)
+        if several := self._several.get(msg):
+            for number, file in several.channels.items():
+                file.forget()
+                self._reschedule_file(several, number, file)
             self._unsettled.add(msg)
-        elif row.channel != NO_CHANNEL:
+            return
+        row = self._table.get(msg)
+        if row is not None and row.channel != NO_CHANNEL:
             if row.reason != NOT_DEFERRED:
-                row = self._change_reason(msg, row, NOT_DEFERRED)
-            self._reschedule(msg, row._replace(attempt=NEVER))
+                self._change_reason(msg, row, NOT_DEFERRED)
+            if row.attempt != NEVER:
+                self._reschedule(msg, row._replace(attempt=NEVER))
 
     def settle(self) -> None:
         """Make up the sums of messages with several recipients of which the log told something."""
@@ -159,111 +180,103 @@ class Queue:
         """Work out every next attempt anew, in steps: `log_since` or `send_since` has changed."""
         for part in self.parts():
             for msg in part:
-                row = self._table.get(msg)
-                if row is None:
+                if several := self._several.get(msg):
+                    for number, file in several.channels.items():
+                        self._reschedule_file(several, number, file)
                     continue
-                if row.flags & SEVERAL:
-                    self._reschedule_several(row, self._several[msg])
-                elif row.channel != NO_CHANNEL:
+                row = self._table.get(msg)
+                if row is not None and row.channel != NO_CHANNEL:
                     self._reschedule(msg, row)
             yield
 
     # --- from a look to a row
 
-    def _look_several(
-        self, msg: int, message: Message, files: list[ChannelFile], same: Row | None
-    ) -> Recipients | None:
-        if len(files) < 2 and sum(file.content.count(b"\0") for file in files) < 2:
-            return None
-        before = self._several.get(msg) if same else None
-        channels = {}
-        for file in files:
-            number = self.sums.channel(file.channel)
-            channel = Channel(file.content, file.mtime, before.channels.get(number) if before else None)
-            channel.due = self._due(number, file.mtime, channel.attempt, message)
-            channels[number] = channel
-        return Recipients(channels, _or_never(message.birth))
-
-    def _look_row(
-        self, msg: int, message: Message, files: list[ChannelFile], same: Row | None, several: Recipients | None
-    ) -> Row:
-        flags = (TODO if message.todo else 0) | (FAILED if message.failed else 0)
-        number, mtime, attempt, due, place, reason = NO_CHANNEL, NEVER, NEVER, NEVER, 0, NOT_DEFERRED
-        if several is not None:
-            flags |= SEVERAL
-        elif files:
-            (file,) = files
-            address = _only_recipient(file)
-            number, mtime = self.sums.channel(file.channel), file.mtime
+    def _look_single(self, msg: int, message: Message, file: ChannelFile, same: Row | None) -> Row:
+        name, content, mtime = file
+        first, address = content[0], content[1:-1]
+        if content[-1] or first not in _RECORDS:
+            raise FormatError("channel: not one record, to do or done")
+        if not _EARLY < mtime < _LATE:
+            raise FormatError("channel: a time out of range")
+        arrival_ns, size, _, kind, birth, changed, _, failed = message
+        number = self.sums.channel(name)
+        attempt, reason = NEVER, NOT_DEFERRED
+        if same is not None:
             attempt, reason = self._memory(msg, same, number, address)
-            due = self._due(number, mtime, attempt, message)
-            if file.content[0] == ord("D"):
-                flags |= DONE
-                reason = NOT_DEFERRED
-            elif file.channel != LOCAL:
-                place = self.sums.domains.number(domain(address))
-        birth, changed = _or_never(message.birth), message.info_changed
-        sender = UNKNOWN_SENDER if message.sender is None else message.sender.value
-        return Row(
-            message.arrival_ns, message.size, birth, changed, mtime, attempt, due, place, flags, sender, number, reason
-        )  # fmt: skip
+        due = self._due(name, mtime, attempt, (arrival_ns, birth, changed))
+        flags, place = FAILED if failed else 0, 0
+        if first == _D:
+            flags |= DONE
+            reason = NOT_DEFERRED
+        elif name != LOCAL:
+            place = self.sums.domains.number(domain_of(address))
+        sender = UNKNOWN_SENDER if kind is None else kind
+        values = arrival_ns, size, birth, changed, mtime, attempt, due, place, flags, sender, number, reason
+        return _new(Row, values)
 
-    def _memory(self, msg: int, same: Row | None, number: int, address: bytes) -> tuple[int, int]:
+    def _look_several(
+        self, msg: int, message: Message, files: tuple[ChannelFile, ...], same: Row | None
+    ) -> Recipients:
+        before = self._several.get(msg) if same else None
+        several = Recipients((message.arrival_ns, message.birth, message.info_changed))
+        for name, content, mtime in files:
+            if not _EARLY < mtime < _LATE:
+                raise FormatError("channel: a time out of range")
+            number = self.sums.channel(name)
+            file = Channel(content, mtime, before.channels.get(number) if before else None)
+            file.due = self._due(name, mtime, file.attempt, several.ages)
+            several.channels[number] = file
+        return several
+
+    def _memory(self, msg: int, same: Row, number: int, address: bytes) -> tuple[int, int]:
         """What the log told of the one recipient that is left: the last attempt, and the reason of its deferral."""
-        if same is None:
-            return NEVER, NOT_DEFERRED
-        if not same.flags & SEVERAL:
-            return (same.attempt, same.reason) if same.channel == number else (NEVER, NOT_DEFERRED)
-        file = self._several[msg].channels.get(number)
-        if file is None:
-            return NEVER, NOT_DEFERRED
-        return file.attempt, file.outcomes.get(log_safe(address), NOT_DEFERRED)
+        if same.channel == number:
+            return same.attempt, same.reason
+        if same.flags & SEVERAL:
+            return self._several[msg].memory(number, address)
+        return NEVER, NOT_DEFERRED
 
-    def _due(self, channel: int, mtime: int, attempt: int, of: Row | Message) -> int:
-        """When qmail-send will try next.
+    def _due(self, channel: str, mtime: int, attempt: int, ages: tuple[int, int, int]) -> int:
+        """When qmail-send will try next a message with this arrival, birth and change of the `info` file.
 
         It computes that when an attempt starts, from the birth as it then was: an info file that has changed since has
         been touched, and was born about when the message arrived.  A qmail-send that has started since goes by the
         file's mtime, and so does one that never tried the message.
         """
-        send_since, arrival = self.send_since, of.arrival_ns / SECOND
-        if attempt != NEVER and (send_since is None or attempt >= int(send_since)):
-            changed = of.changed if isinstance(of, Row) else of.info_changed
-            birth = int(arrival) if attempt < changed else _or_never(of.birth)
-            return next_attempt(birth, attempt, skip_for(self.sums.channels[channel]))
-        if send_since is not None or (self.log_since is not None and arrival >= self.log_since):
+        arrival_ns, birth, changed = ages
+        if attempt != NEVER and not self._is_over(attempt):
+            born = arrival_ns // SECOND if attempt < changed else birth
+            return next_attempt(born, attempt, skip_for(channel))
+        if self.send_since is not None or (
+            self.log_since is not None and arrival_ns >= self.log_since * SECOND
+        ):
             return mtime
         return NEVER
 
+    def _is_over(self, attempt: int) -> bool:
+        """Whether a new start of qmail-send has ended what began then."""
+        return self.send_since is not None and attempt < int(self.send_since)
+
     # --- changes to what is held
 
-    def _started_several(self, row: Row, number: int, file: Channel, recipient: bytes, attempt: int) -> None:
-        """A pass over a file takes its recipients in turn; one that was deferred before begins another pass."""
-        if file.attempt == NEVER or attempt >= file.due or recipient in file.outcomes:
-            due = next_attempt(row.birth, attempt, skip_for(self.sums.channels[number]))
-            if file.pending:
-                self.sums.reschedule(number, file.due, due)
-            file.attempt, file.due = attempt, due
-
     def _reschedule(self, msg: int, row: Row) -> None:
-        due = self._due(row.channel, row.mtime, row.attempt, row)
+        channel = self.sums.channels[row.channel]
+        due = self._due(channel, row.mtime, row.attempt, (row.arrival_ns, row.birth, row.changed))
         if not row.flags & DONE:
             self.sums.reschedule(row.channel, row.due, due)
-        self._table.put(msg, row._replace(due=due))
+        self._table.put_times(msg, row.attempt, due)
 
-    def _reschedule_several(self, row: Row, several: Recipients) -> None:
-        for number, file in several.channels.items():
-            due = self._due(number, file.mtime, file.attempt, row)
-            if file.pending:
-                self.sums.reschedule(number, file.due, due)
-            file.due = due
+    def _reschedule_file(self, of: Recipients, number: int, file: Channel) -> None:
+        channel = self.sums.channels[number]
+        due = self._due(channel, file.mtime, file.attempt, of.ages)
+        if file.pending:
+            self.sums.reschedule(number, file.due, due)
+        file.due = due
 
-    def _change_reason(self, msg: int, row: Row, reason: int) -> Row:
+    def _change_reason(self, msg: int, row: Row, reason: int) -> None:
         self.sums.undefer(row)
-        row = row._replace(reason=reason)
-        self._table.put(msg, row)
-        self.sums.defer(row)
-        return row
+        self._table.put_reason(msg, reason)
+        self.sums.defer(row._replace(reason=reason))
 
     def _replace_several(self, msg: int, several: Recipients | None) -> None:
         before = self._several.pop(msg, None)
@@ -274,18 +287,25 @@ class Queue:
             self.sums.remove_several(before)
 
 
-def _only_recipient(file: ChannelFile) -> bytes:
-    content = file.content
-    if content[:1] not in (b"T", b"D") or content[-1:] != b"\0":
-        raise FormatError("channel: not one record, to do or done")
-    return content[1:-1]
+def _valid_files(message: Message) -> tuple[ChannelFile, ...]:
+    """The channels' files that are neither empty nor, for want of a birth, not valid yet."""
+    if not _EARLY < message.arrival_ns < _LATE:
+        raise FormatError("mess: a time out of range")
+    files = message.channels
+    if message.birth is None:
+        return ()
+    if not _EARLY < message.birth < _LATE:
+        raise FormatError("info: a time out of range")
+    return files if len(files) == 1 and files[0].content else tuple(file for file in files if file.content)
 
 
-def _or_never(moment: int | None) -> int:
-    return NEVER if moment is None else moment
-
-
-def _shape(several: Recipients | None) -> list[tuple[int, bytes, int]] | None:
-    if several is None:
-        return None
-    return sorted((number, file.content, file.due) for number, file in several.channels.items())
+def _row_without_recipient(message: Message, flags: int) -> Row:
+    arrival_ns, size, todo, sender, birth, changed, _, failed = message
+    return Row(
+        arrival_ns=arrival_ns,
+        size=size,
+        birth=NEVER if birth is None else birth,
+        changed=changed,
+        flags=flags | (TODO if todo else 0) | (FAILED if failed else 0),
+        sender=UNKNOWN_SENDER if sender is None else sender,
+    )

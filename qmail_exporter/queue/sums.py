@@ -18,6 +18,7 @@ from qmail_exporter.queue.times import Timeline
 
 LOCAL = "local"
 SECOND = 10**9  # ns
+_BOUNCES = (Sender.BOUNCE.value, Sender.DOUBLE.value)
 
 
 class Sums:
@@ -36,6 +37,7 @@ class Sums:
         self.arrivals = Timeline()  # mess mtimes of what is queued
         self.unqueued = Timeline()  # mess mtimes of what has neither todo nor info
         self.channels: list[str] = []
+        self.numbers: dict[str, int] = {}  # of the channels
         self.pending: list[int] = []  # by channel number, as the next two
         self.done: list[int] = []
         self.due: list[Timeline] = []
@@ -47,33 +49,69 @@ class Sums:
         Raises:
             FormatError: there are more than a number can tell.
         """
-        if name in self.channels:
-            return self.channels.index(name)
+        number = self.numbers.get(name)
+        if number is not None:
+            return number
         if len(self.channels) == NO_CHANNEL:
             raise FormatError("too many channels")
+        number = self.numbers[name] = len(self.channels)
         self.channels.append(name)
         self.pending.append(0)
         self.done.append(0)
         self.due.append(Timeline())
-        return len(self.channels) - 1
+        return number
 
     def add(self, row: Row) -> None:
         """A message has become `row`."""
-        self._count(row, +1)
-        if row.channel != NO_CHANNEL and not row.flags & DONE:
-            self.reschedule(row.channel, NEVER, row.due)
-            if self.channels[row.channel] != LOCAL:
-                self.domains.wait(row.domain, +1)
-                self.defer(row)
+        arrival_ns, size, birth, _, _, _, due, place, flags, sender, channel, reason = row
+        self.bytes += size
+        if flags & TODO:
+            self.todo += 1
+        if flags & FAILED:
+            self.failed += 1
+        if sender != UNKNOWN_SENDER:
+            self.senders[sender] += 1
+        if birth != NEVER:
+            self.births[sender in _BOUNCES].add(birth)
+        (self.arrivals if birth != NEVER or flags & TODO else self.unqueued).add(arrival_ns // SECOND)
+        if channel == NO_CHANNEL:
+            return
+        if flags & DONE:
+            self.done[channel] += 1
+            return
+        self.pending[channel] += 1
+        if due != NEVER:
+            self.due[channel].add(due)
+        if self.channels[channel] != LOCAL:
+            self.domains.wait(place, 1)
+            if reason != NOT_DEFERRED:
+                self.domains.defer(place, ((reason, 1),), birth)
 
     def remove(self, row: Row) -> None:
         """A message is no longer `row`."""
-        self._count(row, -1)
-        if row.channel != NO_CHANNEL and not row.flags & DONE:
-            self.reschedule(row.channel, row.due, NEVER)
-            if self.channels[row.channel] != LOCAL:
-                self.undefer(row)
-                self.domains.wait(row.domain, -1)
+        arrival_ns, size, birth, _, _, _, due, place, flags, sender, channel, reason = row
+        self.bytes -= size
+        if flags & TODO:
+            self.todo -= 1
+        if flags & FAILED:
+            self.failed -= 1
+        if sender != UNKNOWN_SENDER:
+            self.senders[sender] -= 1
+        if birth != NEVER:
+            self.births[sender in _BOUNCES].remove(birth)
+        (self.arrivals if birth != NEVER or flags & TODO else self.unqueued).remove(arrival_ns // SECOND)
+        if channel == NO_CHANNEL:
+            return
+        if flags & DONE:
+            self.done[channel] -= 1
+            return
+        self.pending[channel] -= 1
+        if due != NEVER:
+            self.due[channel].remove(due)
+        if self.channels[channel] != LOCAL:
+            if reason != NOT_DEFERRED:
+                self.domains.undefer(place, ((reason, 1),), birth)
+            self.domains.wait(place, -1)
 
     def reschedule(self, channel: int, before: int, after: int) -> None:
         """A pending recipient's, or message's, next attempt in that channel has moved; NEVER stands for none."""
@@ -131,31 +169,7 @@ class Sums:
             self.domains.undefer(place, reasons, several.birth)
         several.deferred = []
 
-    def _count(self, row: Row, sign: int) -> None:
-        self.bytes += sign * row.size
-        if row.flags & TODO:
-            self.todo += sign
-        if row.flags & FAILED:
-            self.failed += sign
-        if row.sender != UNKNOWN_SENDER:
-            self.senders[row.sender] += sign
-        if row.birth != NEVER:
-            bounce = row.sender in (Sender.BOUNCE, Sender.DOUBLE)
-            _mark(self.births[bounce], row.birth, sign)
-        queued = row.birth != NEVER or row.flags & TODO
-        _mark(self.arrivals if queued else self.unqueued, row.arrival_ns // SECOND, sign)
-        if row.channel != NO_CHANNEL:
-            counts = self.done if row.flags & DONE else self.pending
-            counts[row.channel] += sign
-
     def _count_several(self, several: Recipients, sign: int) -> None:
         for number, channel in several.channels.items():
             self.pending[number] += sign * channel.pending
             self.done[number] += sign * channel.done
-
-
-def _mark(times: Timeline, moment: int, sign: int) -> None:
-    if sign > 0:
-        times.add(moment)
-    else:
-        times.remove(moment)

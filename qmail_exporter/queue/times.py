@@ -1,7 +1,7 @@
 """Moments in order, counted: what lets ages move with the clock without walking the messages.
 
 An age histogram of present messages changes with every second that passes.  Both structures keep moments, not ages,
-so nothing needs to be updated while time goes by; a scrape asks "how many lie at or before now − bound".
+so nothing needs to be updated while time goes by; a scrape asks "how many lie at or before now - bound".
 """
 
 from array import array
@@ -10,7 +10,8 @@ from bisect import bisect_left, insort
 _PAGE_BITS = 8  # a page counts 256 seconds one by one …
 _ERA_BITS = 16  # … and an era of 18 hours is the sum of 256 pages
 _PAGE = 1 << _PAGE_BITS
-_EMPTY_PAGE = bytes(_PAGE * array("I").itemsize)
+_SECOND = _PAGE - 1  # the bits of a moment that tell its second within the page
+_EMPTY_PAGE = bytes((_PAGE + 1) * array("I").itemsize)
 
 
 class Timeline:
@@ -21,52 +22,54 @@ class Timeline:
     many, takes at most 2.5 MB.
     """
 
-    __slots__ = ("_eras", "_pages", "_sums", "sum", "total")
+    __slots__ = ("_eras", "_pages", "sum")
 
     def __init__(self) -> None:
-        self.total = 0
         self.sum = 0
-        self._pages: dict[int, array[int]] = {}
-        self._sums: dict[int, int] = {}
+        self._pages: dict[int, array[int]] = {}  # the count of each second, and last their sum
         self._eras: dict[int, int] = {}
+
+    @property
+    def total(self) -> int:
+        """The number of moments."""
+        return sum(self._eras.values())
 
     def add(self, moment: int) -> None:
         """Count one more message at `moment`."""
-        number = moment >> _PAGE_BITS
-        page = self._pages.get(number)
+        page = self._pages.get(moment >> _PAGE_BITS)
         if page is None:
-            page = self._pages[number] = array("I", _EMPTY_PAGE)
-            self._sums[number] = 0
-        page[moment & (_PAGE - 1)] += 1
-        self._sums[number] += 1
+            page = self._pages[moment >> _PAGE_BITS] = array("I", _EMPTY_PAGE)
+        page[moment & _SECOND] += 1
+        page[_PAGE] += 1
+        eras = self._eras
         era = moment >> _ERA_BITS
-        self._eras[era] = self._eras.get(era, 0) + 1
-        self.total += 1
+        eras[era] = eras.get(era, 0) + 1
         self.sum += moment
 
     def remove(self, moment: int) -> None:
         """Take back one `add` of the same moment; that there was one is the caller's duty."""
-        number = moment >> _PAGE_BITS
-        self._pages[number][moment & (_PAGE - 1)] -= 1
-        self._sums[number] -= 1
-        if not self._sums[number]:
-            del self._pages[number], self._sums[number]
+        page = self._pages[moment >> _PAGE_BITS]
+        page[moment & _SECOND] -= 1
+        page[_PAGE] -= 1
+        eras = self._eras
         era = moment >> _ERA_BITS
-        self._eras[era] -= 1
-        if not self._eras[era]:
-            del self._eras[era]
-        self.total -= 1
+        eras[era] -= 1
         self.sum -= moment
+        if not page[_PAGE]:
+            del self._pages[moment >> _PAGE_BITS]
+            if not eras[era]:
+                del eras[era]
 
     def count(self, moment: int) -> int:
         """The number of moments at or before `moment`."""
         era, number = moment >> _ERA_BITS, moment >> _PAGE_BITS
         count = sum(size for name, size in self._eras.items() if name < era)
         if era in self._eras:
-            sums = self._sums
-            count += sum(sums.get(n, 0) for n in range(era << (_ERA_BITS - _PAGE_BITS), number))
-            if page := self._pages.get(number):
-                count += sum(page[: (moment & (_PAGE - 1)) + 1])
+            pages = self._pages
+            earlier = range(era << (_ERA_BITS - _PAGE_BITS), number)
+            count += sum(page[_PAGE] for page in map(pages.get, earlier) if page is not None)
+            if (page := pages.get(number)) is not None:
+                count += sum(page[: (moment & _SECOND) + 1])
         return count
 
     def first(self) -> int | None:
@@ -74,17 +77,18 @@ class Timeline:
         if not self._eras:
             return None
         number = min(self._eras) << (_ERA_BITS - _PAGE_BITS)
-        while number not in self._sums:
+        while number not in self._pages:
             number += 1
         page = self._pages[number]
         return (number << _PAGE_BITS) + next(second for second, count in enumerate(page) if count)
 
 
 _BLOCK = 512
+_HALF = _BLOCK // 2
 
 
 class Earliest:
-    """A multiset of moments that knows its earliest, at eight bytes a moment.
+    """A multiset of moments that knows its earliest, at about ten bytes a moment.
 
     One is kept for every domain, so it must be small when nearly empty: sorted arrays of at most 512 moments, in order.
     """
@@ -97,15 +101,16 @@ class Earliest:
     def add(self, moment: int) -> None:
         """Put one `moment` in."""
         blocks = self._blocks
-        if not blocks:
-            blocks.append(array("q", (moment,)))
+        if not blocks or (moment >= blocks[-1][-1] and len(blocks[-1]) >= _BLOCK):
+            blocks.append(
+                array("q", (moment,))
+            )  # mostly moments come in order, and fill one block after the other
             return
-        at = min(bisect_left(blocks, moment, key=_last), len(blocks) - 1)
+        at = bisect_left(blocks, moment, 0, len(blocks) - 1, key=_last)
         block = blocks[at]
         insort(block, moment)
-        if len(block) > _BLOCK:
-            blocks.insert(at + 1, block[_BLOCK // 2 :])
-            del block[_BLOCK // 2 :]
+        if len(block) > _BLOCK:  # two new arrays, as one that is cut keeps its memory
+            blocks[at : at + 1] = block[:_HALF], block[_HALF:]
 
     def remove(self, moment: int) -> None:
         """Take one `moment` out; that it is in is the caller's duty."""

@@ -3,8 +3,10 @@
 All is read anew when asked for; only control files, which may be long, are kept until they change.
 """
 
+import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import psutil
@@ -62,43 +64,47 @@ class Processes(NamedTuple):
 class ControlFiles:
     """The control files below one home.
 
-    A file is read again when its inode, size or mtime has changed.
+    A file is read again when its inode, size or one of its times has changed.
     """
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self._kept: dict[str, tuple[tuple[int, int, int], bytes]] = {}
+        self._kept: dict[str, tuple[tuple[int, ...], int | None]] = {}
 
     def read(self) -> Controls:
         """The present values.
 
         Raises:
-            OSError: the directory, or a file in it, cannot be read.
+            OSError: the directory, or a file in it, cannot be read, or is too large.
         """
         os.close(os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         default = Controls()
         return Controls(
-            self._number("queuelifetime", default.queuelifetime),
-            self._number("concurrencylocal", default.concurrencylocal),
-            self._number("concurrencyremote", default.concurrencyremote),
-            len(parse_routes(self._content("smtproutes") or b"")),
+            self._value("queuelifetime", parse_int, default.queuelifetime),
+            self._value("concurrencylocal", parse_int, default.concurrencylocal),
+            self._value("concurrencyremote", parse_int, default.concurrencyremote),
+            self._value("smtproutes", _count_routes, default.smtproutes),
         )
 
-    def _number(self, name: str, default: int) -> int:
-        value = parse_int(self._content(name) or b"")
-        return default if value is None else value
-
-    def _content(self, name: str) -> bytes | None:
+    def _value(self, name: str, parse: Callable[[bytes], int | None], default: int) -> int:
         path = f"{self.directory}/{name}"
         try:
             found = os.stat(path)
+            signature = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+            if name not in self._kept or self._kept[name][0] != signature:
+                content = read_regular(path, _MOST + 1)
+                if len(content) > _MOST:
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+                self._kept[name] = signature, parse(content)
         except FileNotFoundError:
             self._kept.pop(name, None)
-            return None
-        signature = found.st_ino, found.st_size, found.st_mtime_ns
-        if name not in self._kept or self._kept[name][0] != signature:
-            self._kept[name] = signature, read_regular(path, _MOST)
-        return self._kept[name][1]
+            return default
+        value = self._kept[name][1]
+        return default if value is None else value
+
+
+def _count_routes(content: bytes) -> int:
+    return len(parse_routes(content))
 
 
 def read_regular(path: str, most: int) -> bytes:
@@ -110,7 +116,7 @@ def read_regular(path: str, most: int) -> bytes:
     fd = os.open(path, _FLAGS)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(22, "not a regular file", path)
+            raise OSError(errno.EINVAL, "not a regular file", path)
         return os.read(fd, most)
     finally:
         os.close(fd)
@@ -153,7 +159,7 @@ def read_processes(queue: str, *, alone: bool) -> Processes:
     if send is None:
         return Processes([], {})
     helpers = _children(send)
-    found = [_facts(pid) for pid in (send, *helpers) if _name(pid) in PROGRAMS]
+    found = [_facts(pid, name) for pid in (send, *helpers) if (name := _name(pid)) in PROGRAMS]
     deliveries = dict.fromkeys(_DELIVERING.values(), 0)
     for helper in helpers:
         for child in _children(helper):
@@ -188,7 +194,7 @@ def _children(pid: int) -> list[int]:
     try:
         with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
             return [int(word) for word in file.read().split()]
-    except FileNotFoundError:
+    except OSError:  # not kept, hidden, or it has ended
         pass
     try:
         return [child.pid for child in psutil.Process(pid).children()]
@@ -204,8 +210,7 @@ def _name(pid: int) -> str:
         return ""  # it has ended
 
 
-def _facts(pid: int) -> Process:
-    name = _name(pid)
+def _facts(pid: int, name: str) -> Process:
     try:
         process = psutil.Process(pid)
     except psutil.Error:

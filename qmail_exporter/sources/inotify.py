@@ -9,13 +9,20 @@ pyinotify's WatchManager makes and keeps the watches.  Its event objects cost 17
 unpacked here, in one pass.
 """
 
+import ctypes
 import errno
+import fcntl
 import os
 import struct
+import sys
+import termios
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import pyinotify
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it imports asyncore, and 3.12 finds fault with its string literals
+    import pyinotify
 
 from qmail_exporter.formats import FormatError
 from qmail_exporter.formats.envelope import message_id
@@ -42,7 +49,7 @@ _CHANNEL_MASK = pyinotify.IN_MODIFY | pyinotify.IN_ATTRIB | pyinotify.IN_DELETE 
 _ODD = (
     pyinotify.IN_ISDIR | pyinotify.IN_Q_OVERFLOW | pyinotify.IN_IGNORED | pyinotify.IN_UNMOUNT | _SELF
 )  # fmt: skip
-_READ = 1 << 18
+_MOST = 1 << 18  # bytes in one read
 
 
 class Event(NamedTuple):
@@ -132,22 +139,21 @@ class Watcher:
 
     def __init__(self, path: str, areas: dict[str, list[str]]) -> None:
         self.unwatched: dict[str, OSError] = {}
+        self._path = path
+        # WatchManager takes ".." out of a path as if there were no links in it, and links are not followed here.
+        self._real = os.path.realpath(path)
         try:
-            self._manager = pyinotify.WatchManager()
+            self._manager = _Manager()
         except OSError as error:
-            raise WatchError(
-                errno.EMFILE, "no inotify instance to be had: raise sysctl fs.inotify.max_user_instances", path
-            ) from error
+            raise WatchError(error.errno, _no_instance(error), path) from error
         self.fd: int = self._manager.get_fd()
-        os.set_blocking(self.fd, False)
-        os.set_inheritable(self.fd, False)
         try:
-            self._watch("queue", path, pyinotify.IN_CREATE | pyinotify.IN_DELETE | _MOVED)
+            self._watch("queue", "", _COME_AND_GO)
             for area, directories in areas.items():
                 if directories != [area]:
-                    self._watch(area, f"{path}/{area}", _COME_AND_GO)
+                    self._watch(area, area, _COME_AND_GO)
                 for directory in directories:
-                    self._watch(area, f"{path}/{directory}", _MASKS.get(area, _CHANNEL_MASK))
+                    self._watch(area, directory, _MASKS.get(area, _CHANNEL_MASK))
         except BaseException:
             self.close()
             raise
@@ -157,29 +163,86 @@ class Watcher:
         self._manager.close()
 
     def read(self) -> News:
-        """What the events that the kernel holds now tell; never waits."""
+        """What the events that the kernel holds now tell; never waits, and leaves those that come meanwhile."""
         messages: set[int] = set()
         events, overflow, replaced = 0, False, False
-        while True:
+        held = _readable(self.fd)
+        while held > 0:
             try:
-                buffer = os.read(self.fd, _READ)
+                buffer = os.read(self.fd, _MOST)
             except BlockingIOError:
-                return News(messages, events, overflow, replaced)
-            news = nominate(buffer)
+                break
+            if not buffer:
+                break
+            held -= len(buffer)
+            try:
+                news = nominate(buffer)
+            except FormatError:  # not the kernel's way, but then anything may have happened
+                overflow = True
+                continue
             messages |= news.messages
             events += news.events
             overflow |= news.overflow
             replaced |= news.replaced
-            if len(buffer) < _READ - 4096:  # the kernel had no more
-                return News(messages, events, overflow, replaced)
+        return News(messages, events, overflow, replaced)
 
-    def _watch(self, area: str, path: str, mask: int) -> None:
+    def _watch(self, area: str, directory: str, mask: int) -> None:
+        path = os.path.join(self._path, directory) if directory else self._path
         try:
-            self._manager.add_watch(path, mask | _ALWAYS, quiet=False)
+            self._manager.add_watch(os.path.join(self._real, directory), mask | _ALWAYS, quiet=False)
         except pyinotify.WatchManagerError as error:
-            number = self._manager._inotify_wrapper.get_errno()  # noqa: SLF001 - kept nowhere else
+            number = ctypes.get_errno()
             if number == errno.ENOSPC:
                 raise WatchError(
-                    number, "no more inotify watches to be had: raise sysctl fs.inotify.max_user_watches", path
+                    number,
+                    "no more inotify watches to be had: raise sysctl fs.inotify.max_user_watches",
+                    path,
                 ) from error
-            self.unwatched.setdefault(area, OSError(number, os.strerror(number or 0), path))
+            self.unwatched.setdefault(area, OSError(number, os.strerror(number), path))
+
+
+class _Libc(pyinotify._CtypesLibcINotifyWrapper):  # type: ignore[misc]  # noqa: SLF001 - see _Manager
+    """pyinotify's binding, to the C library that this process has loaded."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.inotify_add_watch.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
+        self._get_errno_func = ctypes.get_errno
+
+    def _inotify_init(self) -> int:
+        return int(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def _inotify_add_watch(self, fd: int, pathname: str, mask: int) -> int:
+        return int(self._libc.inotify_add_watch(fd, os.fsencode(pathname), mask))
+
+
+class _Manager(pyinotify.WatchManager):  # type: ignore[misc]
+    """A WatchManager that starts no other program and takes any path.
+
+    pyinotify asks ctypes for the name of the C library, which for that runs ldconfig, and gcc or ld where there is none:
+    that takes longer than all else at start, and a unit with a strict sandbox forbids it.  Nor can pyinotify encode a
+    path that is not UTF-8.
+    """
+
+    def __init__(self) -> None:
+        create = pyinotify.INotifyWrapper.create
+        pyinotify.INotifyWrapper.create = staticmethod(_Libc)
+        try:
+            super().__init__()
+        except OSError as error:  # which tells its number only in its text
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number)) from error
+        finally:
+            pyinotify.INotifyWrapper.create = staticmethod(create)
+
+
+def _no_instance(error: OSError) -> str:
+    if error.errno == errno.EMFILE:
+        return "no inotify instance to be had: raise sysctl fs.inotify.max_user_instances, or the limit of open files"
+    return f"no inotify instance to be had: {error.strerror}"
+
+
+def _readable(fd: int) -> int:
+    """How many bytes of events the kernel holds."""
+    held = fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0")
+    return int.from_bytes(held, sys.byteorder)

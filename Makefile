@@ -1,0 +1,87 @@
+# All targets make the environment that they need, .venv, from a bare python3. PYTHON=python3.12 takes another Python.
+
+PYTHON ?= python3
+ARGS ?=
+
+# Text that is printed is UTF-8, whatever the locale.
+export PYTHONUTF8 = 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_ROOT_USER_ACTION = ignore
+
+VENV := .venv
+BIN := $(VENV)/bin
+# One stamp an environment, named after the Python that it was made with: another Python makes it anew.
+MADE := $(VENV)/made-with-$(subst /,-,$(PYTHON))
+
+.PHONY: help demo test check bench docs clean debian-packages debian-mtail
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo    the exporter at work on a simulated qmail; ARGS=--demo.rate=20'
+	@echo 'make test    all tests; ARGS="-k log"'
+	@echo 'make check   ruff and mypy'
+	@echo 'make bench   the figures of docs/benchmarks.md; ARGS="--messages 100000"'
+	@echo 'make docs    docs/metrics.md and the tables of README.md'
+	@echo 'make clean   remove what these made'
+
+demo: $(MADE)
+	@$(BIN)/python -m qmail_exporter demo $(ARGS)
+
+test: $(MADE)-test debian-packages
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(MADE)-test $(MADE)-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(MADE) debian-mtail
+	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+docs: $(MADE)
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	find qmail_exporter tests docs -name __pycache__ -prune -exec rm -rf {} +
+
+# --- the environment
+
+# Debian has what makes environments in a package of its own.
+VENV_PACKAGE = $(shell $(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+
+$(MADE): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo 'Python 3.10 or later is needed: make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call install,$(VENV_PACKAGE)); } \
+	  || { echo 'To make an environment, install $(VENV_PACKAGE) first.' >&2; exit 1; }
+	@echo 'Making $(VENV)'
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --use-pep517 --editable .
+	@touch $@
+
+$(MADE)-%: $(MADE)
+	@echo 'Installing what "make $*" needs'
+	@$(BIN)/python -m pip install --quiet --use-pep517 --editable '.[$*]'
+	@touch $@
+
+# --- Debian's packages
+
+# Install packages, in a shell: fails unless this is root on Debian and they are to be had.
+install = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && export DEBIAN_FRONTEND=noninteractive \
+  && echo 'Installing $(strip $(1))' \
+  && { apt-get install -qq --no-install-recommends $(1) >/dev/null 2>&1 \
+       || { apt-get update -qq && apt-get install -qq --no-install-recommends $(1) >/dev/null; }; }
+
+# The packages, of those given as program=package, whose program is not there.
+missing = $(strip $(foreach pair,$(1),$(call package-unless,$(subst =, ,$(pair)))))
+package-unless = $(if $(shell command -v $(word 1,$(1)) 2>/dev/null),,$(word 2,$(1)))
+
+debian-packages: LACKING = $(call missing,promtool=prometheus multilog=daemontools svlogd=runit strace=strace logrotate=logrotate)
+debian-packages:
+	@[ -z '$(LACKING)' ] || { $(call install,$(LACKING)); } || echo 'Some tests will be skipped, for lack of: $(LACKING)'
+
+debian-mtail: LACKING = $(call missing,mtail=mtail)
+debian-mtail:
+	@[ -z '$(LACKING)' ] || { $(call install,$(LACKING)); } || echo 'There will be no figures for the log, for lack of: $(LACKING)'

@@ -1,0 +1,154 @@
+"""Write docs/metrics.md and the tables of README.md, from the code that they describe: `make docs`."""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import click
+
+from qmail_exporter.cli import main
+from qmail_exporter.collect.sweeps import REASONS as SWEEPS
+from qmail_exporter.formats.log import KINDS
+from qmail_exporter.formats.reason import REASONS
+from qmail_exporter.metrics import FAMILIES, Family
+from qmail_exporter.readings import HORIZONS
+from qmail_exporter.sources.host import PROGRAMS
+
+_ROOT = Path(__file__).parents[1]
+_TYPES = {"gaugehistogram": "histogram of present state"}
+# Each chapter begins with the family of that name: `FAMILIES` is in the order of the page.
+_CHAPTERS = {
+    "qmail_up": (
+        "The queue",
+        "What is in the queue directory, exact as of the moment that the scrape began.",
+    ),
+    "qmail_messages_total": (
+        "The log",
+        """What qmail-send's log has told since the exporter started. The retained log is read at the start for what it says of the present
+(who is deferred, which deliveries are open), and not counted.""",
+    ),
+    "qmail_tcpto_hosts": (
+        "The host",
+        "What runs, what is set, what room is left, and which hosts qmail has given up on for now.",
+    ),
+    "qmail_exporter_source_up": (
+        "The exporter",
+        "How far the rest can be trusted. The usual `process_*` series of the exporter's own process are there too.",
+    ),
+}
+_MARKED = re.compile("(<!-- ([a-z ]+) -->).*?(<!-- -->)", re.DOTALL)
+_HEAD = """# Metrics
+
+Generated from `qmail_exporter/metrics.py` by `make docs`.
+
+Every series has the label `queue`: `default` where there is one queue. Times are in seconds, sizes in bytes. A series is absent while
+its value is not known: nothing is 0 because it could not be read. `qmail_exporter_source_up` says which source is at fault.
+
+A histogram of present state (a gauge histogram in OpenMetrics) tells how many messages there are now at or below each bound. Its
+buckets rise and fall, so it is queried without `rate()`:
+
+```
+histogram_quantile(0.95, qmail_queue_message_age_seconds_bucket{kind="mail"})
+```
+"""
+_LABELS = """
+## Label values
+
+| Label | Values |
+|---|---|
+| `channel` | `local`, `remote`, and whatever else the queue has; `unknown` for a delivery of which the log told only the end |
+| `status` | `pending`, `done` |
+| `result` | `success`, `failure`, `deferral` |
+| `reason` | {reasons}; of `qmail_exporter_rescans_total`: {sweeps} |
+| `domain` | a remote domain, in lower case, or `(other)` for all that have no series of their own; `(none)` for an address without one |
+| `kind` of `qmail_queue_message_age_seconds` | `mail`, `bounce` |
+| `kind` of `qmail_queue_bounce_messages` | `bounce`, `double` |
+| `kind` of `qmail_bounces_total` | `single`, `double`, `triple` |
+| `kind` of `qmail_send_alerts_total` | {alerts} |
+| `kind` of `qmail_send_warnings_total` | {warnings} |
+| `within` | {horizons}: `0` is those that have passed `queuelifetime` and not been tried since |
+| `program` | {programs} |
+| `state` | `suspect`: has timed out; `dead`: twice or more, and qmail-remote passes it over for 64 to 97 minutes after the last time |
+| `source` | an area of the queue (`mess`, `todo`, `info`, `bounce`, a channel), `inotify`, `log`, `tcpto`, `control`, `filesystem`, `processes` |
+"""
+
+
+def metrics() -> str:
+    """Return docs/metrics.md."""
+    page = _HEAD
+    for family in FAMILIES:
+        if family.name in _CHAPTERS:
+            title, text = _CHAPTERS[family.name]
+            page += f"\n## {title}\n\n{text}\n\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n"
+        page += _row(family)
+    return page + _LABELS.format(
+        reasons=_codes(REASONS),
+        alerts=_codes(KINDS["alert"]),
+        warnings=_codes(KINDS["warning"]),
+        horizons=_codes(HORIZONS),
+        programs=_codes(PROGRAMS),
+        sweeps=_codes(SWEEPS),
+    )
+
+
+def flags(command: str) -> str:
+    """Return the table of a command's flags."""
+    lines = ["| Flag | Default | Meaning |", "|---|---|---|"]
+    options = (option for option in main.commands[command].params if isinstance(option, click.Option))
+    return "\n".join([*lines, *map(_flag, options)])
+
+
+def figures() -> str:
+    """Return the machine and the table of docs/benchmarks.md, which `make bench` writes."""
+    page = (_ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    return page.partition("\n\n- ")[2].partition("\n\n## ")[0].join(("- ", ""))
+
+
+def with_tables(page: str) -> str:
+    """Return a page with what stands between `<!-- NAME -->` and the next `<!-- -->` made anew."""
+    return _MARKED.sub(lambda marked: f"{marked[1]}\n{_TABLES[marked[2]]()}\n{marked[3]}", page)
+
+
+def _row(family: Family) -> str:
+    kind = _TYPES.get(family.kind, family.kind)
+    return f"| `{family.name}` | {kind} | {_codes(family.labels)} | {family.help} |\n"
+
+
+def _flag(option: click.Option) -> str:
+    name = option.opts[-1] if option.is_flag else f"{option.opts[-1]} {_value(option)}"
+    return (
+        "| "
+        + " | ".join(text.replace("|", r"\|") for text in (f"`{name}`", _default(option), option.help or ""))
+        + " |"
+    )
+
+
+def _value(option: click.Option) -> str:
+    if isinstance(option.type, click.Choice):
+        return "|".join(map(str, option.type.choices))
+    return option.metavar or "N"
+
+
+def _default(option: click.Option) -> str:
+    default = option.default
+    if option.is_flag or not isinstance(default, str | int | float | list):
+        return ""
+    return f"`{' '.join(default) if isinstance(default, list) else default}`"
+
+
+def _codes(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+_TABLES: dict[str, Callable[[], str]] = {"flags of serve": lambda: flags("serve"), "figures": figures}
+
+
+def write() -> None:
+    """Write both."""
+    (_ROOT / "docs" / "metrics.md").write_text(metrics(), encoding="utf-8")
+    readme = _ROOT / "README.md"
+    readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,77 @@
+"""A look at everything: at the messages that are held, then at every other that is there."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from qmail_exporter import logfmt
+from qmail_exporter.collect.sweeps import AUDIT
+from qmail_exporter.formats.envelope import Message
+from qmail_exporter.sources.apart import ApartError, scan_apart
+from qmail_exporter.sources.scan import Tree
+
+if TYPE_CHECKING:
+    from qmail_exporter.collect.directory import QueueWatch
+
+logger = logfmt.get_logger(__name__)
+
+_STEP = 256
+
+
+def everywhere(watch: "QueueWatch", tree: Tree, reason: str) -> Iterator[float]:
+    """Bring the whole model up to date, in steps of some milliseconds; yields the progress, 0 to 1."""
+    held = len(watch.queue)
+    if not held:
+        try:
+            yield from _apart(watch, tree)
+        except ApartError as error:
+            logger.info("scanning in one process", queue=watch.name, why=error.strerror)
+        else:
+            return
+    looked = 0
+    for part in watch.queue.parts():
+        for msg in part:
+            _check(watch, msg, tree.look(msg), reason)
+            looked += 1
+            if looked % _STEP == 0 and held:
+                yield min(looked / held, 1.0) / 2
+    begun = 0.5 if held else 0.0
+    for step in tree.scan(watch.queue.__contains__):
+        for msg, message in step.found:
+            _check(watch, msg, message, reason)
+        yield begun + step.progress * (1.0 - begun)
+
+
+def _apart(watch: "QueueWatch", tree: Tree) -> Iterator[float]:
+    """Take what other processes find.  It may be old: a message nominated or looked at meanwhile is left to that look.
+
+    Raises:
+        ApartError: there are no other processes, or they did not come to the end.
+    """
+    progress = 0.0
+    newer = watch.newer = set[int]()
+    try:
+        with closing(scan_apart(tree)) as steps:
+            for step in steps:
+                watch.waiting = step is None
+                if step is not None:
+                    watch.read_events()
+                    progress = step.progress
+                    for msg, message in step.found:
+                        if msg not in newer:
+                            watch.take(msg, message)
+                yield progress
+    finally:
+        watch.waiting = False
+        watch.newer = None
+
+
+def _check(watch: "QueueWatch", msg: int, message: Message | None, reason: str) -> None:
+    """Take in what a sweep found.
+
+    An audit should find only what an event has told of.  A message that qmail-queue still receives is excepted: it
+    grows without an event.
+    """
+    receiving = message is not None and not message.todo and message.birth is None
+    if watch.take(msg, message) and reason == AUDIT and msg not in watch.pending and not receiving:
+        watch.sweeps.differs(msg)

@@ -1,0 +1,276 @@
+"""`queue`: the messages in the queue, what became of them so far, and what will."""
+
+# ruff: noqa: PLC0415 - imports where they are needed, as the package says
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from qmail_exporter.commands import options
+from qmail_exporter.commands.output import NOTHING, Output
+
+if TYPE_CHECKING:
+    from qmail_exporter.commands.listed import Listing
+    from qmail_exporter.config import QueueSpec
+    from qmail_exporter.listing.select import Row, Wanted
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_SORTS = ("age", "next", "attempts", "expiry", "size", "domain", "sender", "id")
+_TOP = 20
+_CHUNK = 1024  # rows
+_CLOSED_PIPE = 141  # what a shell shows of a program that SIGPIPE ended
+_QREAD_FAILED = 111
+
+
+def _id(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) < 1 << 63):
+        raise ValueError(f"{text!r} is no message number such as qmail-qread shows")
+    return int(text)
+
+
+def _criterion(name: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        from qmail_exporter.listing import select
+
+        return getattr(select, name)(text)
+
+    return options.parsed(parse)
+
+
+def _filters(command: _Command) -> _Command:
+    decorators = (
+        click.option(
+            "--domain",
+            "domains",
+            multiple=True,
+            metavar="DOMAIN",
+            type=_criterion("domain_criterion"),
+            help="With a recipient at this domain that waits; .DOMAIN is everything below it. May be repeated.",
+        ),
+        click.option(
+            "--sender",
+            "senders",
+            multiple=True,
+            metavar="ADDRESS",
+            type=_criterion("sender_criterion"),
+            help="From this envelope sender, from everybody at @DOMAIN, or from <>: bounces. May be repeated.",
+        ),
+        click.option(
+            "--channel",
+            "channels",
+            multiple=True,
+            metavar="CHANNEL",
+            help="With a recipient in this channel that waits: local or remote. May be repeated.",
+        ),
+        click.option(
+            "--deferred", is_flag=True, help="With a recipient that was deferred at the last attempt."
+        ),
+        click.option("--bounces", is_flag=True, help="Bounces and double bounces."),
+        click.option(
+            "--older-than",
+            type=options.DURATION,
+            metavar="DURATION",
+            help="Older than that, in qmail's eyes: 2d, 12h.",
+        ),
+        click.option(
+            "--id",
+            "ids",
+            multiple=True,
+            type=options.parsed(_id),
+            metavar="NUMBER",
+            help="The message of this number, without reading the others. May be repeated.",
+        ),
+    )
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+@click.command()
+@_filters
+@click.option(
+    "--sort",
+    type=click.Choice(_SORTS),
+    help="The oldest, next, most attempted, first to expire or largest first; else as the queue has them."
+    " Sorting takes memory for all of them, unless --limit is given.",
+)
+@click.option("--reverse", is_flag=True, help="With --sort: the other way round.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="The first N only.  [default with --top: 20]"
+)
+@click.option(
+    "--top",
+    type=click.Choice(["domains", "senders", "reasons"]),
+    help="Instead of messages, count them: which domains, senders or reasons have most.",
+)
+@click.option("--qread", is_flag=True, help="Exactly the output of qmail-qread.")
+@click.option("--no-log", is_flag=True, help="Do not read the log: attempts and reasons stay unknown.")
+@options.with_queues
+@options.with_logs
+@options.with_json
+def queue(home: Path, queues: options.NamedPaths, *, as_json: bool, qread: bool, **asked: Any) -> int:
+    """List the messages in the queue, with what qmail-qread does not show.
+
+    How old each is, when qmail tries it next and how often it has, why the last attempt failed, and when qmail
+    gives up. Durations are seconds if the output is no terminal. What cannot be known is shown as ?, what is
+    not there as -. An asterisk behind the state says that recipients have failed for good.
+    """
+    _check(as_json=as_json, qread=qread, **asked)
+    found = options.find_queues(home, queues)
+    try:
+        code = _qread(found) if qread else _list(home, found, as_json=as_json, **asked)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read this has seen enough. What is still buffered must not be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CLOSED_PIPE
+    return code
+
+
+def _check(
+    *, as_json: bool, qread: bool, sort: str | None, top: str | None, reverse: bool, **others: Any
+) -> None:
+    if qread and (
+        as_json or sort or top or any(others[name] for name in others if name not in ("logs", "no_log"))
+    ):
+        raise click.UsageError("--qread goes with no other choice: qmail-qread has none.")
+    if top and sort:
+        raise click.UsageError("--top has an order of its own.")
+    if reverse and not sort:
+        raise click.UsageError("--reverse needs --sort.")
+
+
+# --- as qmail-qread
+
+
+def _qread(found: "tuple[QueueSpec, ...]") -> int:
+    """Print what qmail-qread would; returns its exit status.  What is wrong stands on stdout, as there."""
+    from qmail_exporter.commands.progress import Progress
+    from qmail_exporter.listing.show import qmail_error
+    from qmail_exporter.sources.envelopes import Envelopes
+
+    progress = Progress("queue")
+    try:
+        for spec in found:
+            with closing(Envelopes(str(spec.path))) as envelopes:
+                for listed, done in envelopes.preprocessed():
+                    progress.clear()
+                    sys.stdout.buffer.write(_as_qread(listed))
+                    progress.show(f"reading {done:.0%}")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = os.fsencode(error.filename or "queue")
+        sys.stdout.buffer.write(b"fatal: unable to opendir %b: %b\n" % (name, qmail_error(error)))
+        return _QREAD_FAILED
+    finally:
+        progress.clear()
+    return 0
+
+
+def _as_qread(listed: Any) -> bytes:
+    from qmail_exporter.listing import show
+    from qmail_exporter.sources.envelopes import CHANNELS, Preprocessed
+
+    if not isinstance(listed, Preprocessed):
+        return show.qread_trouble(*listed)
+    fields = listed._asdict()
+    return show.qread(**fields | {"channels": zip(CHANNELS, listed.channels, strict=True)})
+
+
+# --- with what the log tells
+
+
+def _list(home: Path, found: "tuple[QueueSpec, ...]", *, as_json: bool, **asked: Any) -> int:
+    from qmail_exporter.commands.listed import Listing
+    from qmail_exporter.listing.select import Wanted
+
+    output = Output("queue", as_json=as_json)
+    wanted = Wanted(**{name: asked[name] for name in Wanted.__dataclass_fields__})
+    listing = Listing(output, home, found)
+    if not asked["no_log"]:
+        listing.read_logs(asked["logs"])
+    if asked["deferred"] and not listing.has_log:
+        raise click.ClickException("--deferred needs the log: what qmail-send deferred is told nowhere else")
+    rows = _identified(listing, wanted, asked["ids"]) if asked["ids"] else listing.rows(wanted)
+    if asked["top"]:
+        _count(rows, asked["top"], asked["limit"] or _TOP, as_json=as_json)
+    else:
+        if asked["sort"]:
+            rows = _sorted(rows, asked["sort"], asked["limit"], backwards=asked["reverse"])
+        _print(listing, _first(rows, asked["limit"]), several=len(found) > 1, as_json=as_json)
+    listing.end()
+    return output.end()
+
+
+def _identified(listing: "Listing", wanted: "Wanted", ids: tuple[int, ...]) -> "Iterator[list[Row]]":
+    for msg in ids:
+        rows = list(listing.named(msg, wanted))
+        if not rows and not listing.seen:
+            listing.output.failed("no such message", NOTHING, id=msg)
+        yield rows
+
+
+def _sorted(
+    rows: "Iterator[list[Row]]", name: str, limit: int | None, *, backwards: bool
+) -> "Iterator[list[Row]]":
+    from qmail_exporter.listing.select import in_order
+
+    every: list[Row] = []
+    for some in rows:
+        every += some
+        if limit is not None and len(every) > 4 * limit + _CHUNK:
+            every = in_order(every, name, backwards=backwards)[:limit]
+    every = in_order(every, name, backwards=backwards)
+    for start in range(0, len(every), _CHUNK):
+        yield every[start : start + _CHUNK]
+
+
+def _first(rows: "Iterator[list[Row]]", limit: int | None) -> "Iterator[list[Row]]":
+    left = sys.maxsize if limit is None else limit
+    for some in rows:
+        yield some[:left]
+        left -= len(some)
+        if left <= 0:
+            break
+
+
+def _print(listing: "Listing", rows: "Iterator[list[Row]]", *, several: bool, as_json: bool) -> None:
+    from qmail_exporter.commands.lines import lines
+    from qmail_exporter.listing import show
+
+    exact = not sys.stdout.isatty()
+    table = None if as_json else lines(("QUEUE", *show.COLUMNS) if several else show.COLUMNS)
+    for some in rows:
+        now = time()
+        listing.progress.clear()
+        if table is None:
+            sys.stdout.write("".join(show.as_json(*row, now) + "\n" for row in some))
+        elif some:
+            cells = [show.cells(*row, now, exact=exact) for row in some]
+            table.write(
+                [[row[0].queue, *cell] if several else cell for row, cell in zip(some, cells, strict=True)]
+            )
+
+
+def _count(rows: "Iterator[list[Row]]", what: str, limit: int, *, as_json: bool) -> None:
+    from qmail_exporter.commands.lines import lines
+    from qmail_exporter.listing import show
+    from qmail_exporter.listing.select import Top
+
+    top = Top(what)
+    for some in rows:
+        for row in some:
+            top.add(*row)
+    most = top.most(limit)
+    if as_json:
+        sys.stdout.write("".join(show.top_as_json(what, *group) + "\n" for group in most))
+        return
+    exact = not sys.stdout.isatty()
+    lines(show.TOP_COLUMNS[what]).write([show.top_cells(what, *group, time(), exact=exact) for group in most])

@@ -1,0 +1,112 @@
+"""A real exporter as a process of its own, asked over HTTP as Prometheus asks."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+_ROOT = Path(__file__).parents[2]
+# What Prometheus 2.42 sends.
+_HEADERS = {
+    "Accept": "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+    "Accept-Encoding": "gzip",
+}
+_PATIENCE = 300.0
+
+
+class Exporter:
+    """`qmail-exporter serve` on a queue and a log, either of which may be missing.
+
+    Attributes:
+        begun: when it was started, by `time.perf_counter`.
+        waits: what each scrape took while it was not ready, seconds.
+    """
+
+    def __init__(self, queue: Path, log: Path) -> None:
+        self.waits: list[float] = []
+        port = _free_port()
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        argv = [sys.executable, "-m", "qmail_exporter", "serve", f"--qmail.home={queue.parent}"]
+        argv += [f"--qmail.queue={queue}", f"--qmail.log={log}", f"--web.listen-address=127.0.0.1:{port}"]
+        self.begun = time.perf_counter()
+        self._process = subprocess.Popen([*argv, "--log.level=error"], cwd=_ROOT)
+
+    def close(self) -> None:
+        """End it."""
+        self._connection.close()
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def get(self, path: str) -> int:
+        """Ask for a page, and return the status when all of the answer has come; 0 if nobody listens yet."""
+        try:
+            self._connection.request("GET", path, headers=_HEADERS)
+            answer = self._connection.getresponse()
+            answer.read()
+        except ConnectionRefusedError:
+            self._connection.close()
+            return 0
+        return answer.status
+
+    def scrape(self) -> float:
+        """Return the seconds that a scrape takes.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        begun = time.perf_counter()
+        status = self.get("/metrics")
+        if status != 200:
+            raise RuntimeError(f"a scrape was answered with status {status}")
+        return time.perf_counter() - begun
+
+    def wait(self, *, scraping: bool) -> float:
+        """Wait until it is ready and return the seconds since it was started; `scraping`: some ten times a second.
+
+        Raises:
+            TimeoutError: it is not ready after five minutes.
+        """
+        deadline = time.perf_counter() + _PATIENCE
+        while (status := self.get("/-/ready")) != 200:
+            if self._process.poll() is not None or time.perf_counter() > deadline:
+                raise TimeoutError("the exporter has ended, or is not ready after five minutes")
+            if status and scraping:
+                self.waits.append(self.scrape())
+            time.sleep(0.1 if status else 0.01)
+        return time.perf_counter() - self.begun
+
+    def memory(self) -> int:
+        """Return the resident bytes, after a few scrapes, so that what every scrape needs is there."""
+        for _ in range(5):
+            self.scrape()
+        return int(psutil.Process(self._process.pid).memory_info().rss)
+
+
+def run_timed(argv: list[str]) -> tuple[float, float]:
+    """Run a program, its output thrown away; return the seconds of wall time and of processor time that it took.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    before = os.times()
+    begun = time.perf_counter()
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=_PATIENCE)
+    wall = time.perf_counter() - begun
+    after = os.times()
+    return wall, after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,408 @@
+"""Queues that come, go, are replaced, or cannot be watched."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qmail_exporter.collect import Collection, directory, everywhere
+from qmail_exporter.collect.sweeps import Sweeps
+from qmail_exporter.sources import inotify
+from qmail_exporter.sources.apart import ApartError
+from qmail_exporter.sources.inotify import Watcher, WatchError
+from qmail_exporter.sources.scan import Tree
+from rig import NOW, Rig, family, ledger_state, series, settle, shown, state, watching
+
+MakeRig = Callable[..., Rig]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at every tick what could not be opened, read or watched."""
+    monkeypatch.setattr(directory, "PATIENCE", 0.0)
+
+
+@pytest.fixture
+def watched(rig: MakeRig) -> tuple[Rig, Collection]:
+    """A queue with some messages, and a collection that has read it."""
+    made = rig()
+    for _ in range(5):
+        made.send(b"defer@x.example", b"fail@y.example")
+    made.qmail.pump()
+    collection = made.collection()
+    settle(collection)
+    return made, collection
+
+
+def check_equals_fresh(made: Rig, collection: Collection) -> None:
+    """Check a collection against the simulator, and a collection that comes new to the same queue."""
+    settle(collection)
+    seen = made.series(collection)
+    assert shown(seen) == ledger_state(made.qmail)
+    fresh = made.collection()
+    settle(fresh)
+    assert state(seen) == state(made.series(fresh))
+
+
+def test_no_queue_is_one_line_and_no_zero(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a queue one line says so, every source is down, and no state is shown; there is nothing to be busy with."""
+    collection = watching([tmp_path])
+    for _ in range(3):
+        collection.tick()
+        assert not collection.queues[0].sweeps.due
+    settle(collection)
+    (line,) = [record for record in caplog.records if record.name.endswith("directory")]
+    assert "no queue to be read" in line.getMessage()
+    seen = dict(family(shown_by(collection), "qmail_exporter_source_up"))
+    assert {source for (source,), up in seen.items() if up} <= {"processes"}
+    assert ("mess",) in seen
+    names = {name for name, _ in shown_by(collection)}
+    assert not any(name.startswith(("qmail_queue_", "qmail_domain_")) for name in names)
+    assert collection.ready
+    collection.close()
+
+
+def shown_by(collection: Collection) -> dict[Any, float]:
+    """Return a collection's series at some moment."""
+    return series(collection, NOW)
+
+
+def test_queue_and_log_that_appear_are_picked_up(rig: MakeRig, tmp_path: Path) -> None:
+    """A queue that appears after its log, and a log that appears after its queue: all is known in the end."""
+    made = rig()
+    made.send(b"defer@x.example")
+    made.qmail.pump()
+    for late in ("queue", "log"):
+        os.rename(made.home / late, tmp_path / late)
+        collection = made.collection()
+        settle(collection)
+        seen = made.series(collection)
+        assert not family(seen, "qmail_domain_deferred_recipients")
+        assert bool(family(seen, "qmail_queue_messages")) == (late == "log")
+        os.rename(tmp_path / late, made.home / late)
+        check_equals_fresh(made, collection)
+
+
+def test_restored_queue_is_read_anew(watched: tuple[Rig, Collection], tmp_path: Path) -> None:
+    """A queue replaced by a copy of it is opened anew, watched, and exact, with what the log told of its messages."""
+    made, collection = watched
+    shutil.copytree(made.queue, tmp_path / "copy", ignore=shutil.ignore_patterns("lock"))
+    shutil.copytree(made.queue / "lock", tmp_path / "copy" / "lock", ignore=shutil.ignore_patterns("trigger"))
+    os.mkfifo(tmp_path / "copy" / "lock" / "trigger")
+    os.rename(made.queue, tmp_path / "old")
+    os.rename(tmp_path / "copy", made.queue)
+    check_equals_fresh(made, collection)
+    assert collection.queues[0].sweeps.done["replaced"] == 1
+    made.send(b"defer@z.example")
+    made.qmail.pump()
+    collection.refresh(1.0)
+    assert shown(made.series(collection)) == ledger_state(made.qmail)
+
+
+def test_removed_queue_is_absent(watched: tuple[Rig, Collection]) -> None:
+    """A queue that is removed has no series; its counters stay."""
+    made, collection = watched
+    shutil.rmtree(made.queue)
+    collection.refresh(1.0)
+    seen = made.series(collection)
+    assert not any(name.startswith(("qmail_queue_m", "qmail_domain_p")) for name, _ in seen)
+    assert family(seen, "qmail_up") == {(): 0.0}
+    assert family(seen, "qmail_messages_total") == {(): 0.0}
+
+
+@pytest.mark.parametrize("area", ["mess", "info", "remote/1", "todo", "bounce"])
+def test_replaced_directory_is_noticed(watched: tuple[Rig, Collection], area: str, tmp_path: Path) -> None:
+    """Any directory of the queue that is replaced by a copy is watched again."""
+    made, collection = watched
+    path = made.queue / area
+    shutil.copytree(path, tmp_path / "copy")
+    os.rename(path, tmp_path / "old")
+    os.rename(tmp_path / "copy", path)
+    check_equals_fresh(made, collection)
+    made.send(b"defer@x.example")
+    made.qmail.pump()
+    collection.refresh(1.0)
+    assert shown(made.series(collection)) == ledger_state(made.qmail)
+
+
+def test_reopening_leaks_no_descriptor(watched: tuple[Rig, Collection], tmp_path: Path) -> None:
+    """However often a queue goes and comes, the descriptors are as many as at first."""
+    made, collection = watched
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        os.rename(made.queue, tmp_path / "aside")
+        settle(collection)
+        os.rename(tmp_path / "aside", made.queue)
+        settle(collection)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert shown(made.series(collection)) == ledger_state(made.qmail)
+
+
+def test_unwatched_queue_is_polled(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without inotify the queue is read whole every so often, its series stay, and up is 0; it is watched once it can be."""
+    made = rig(start=False)
+    made.send(b"x@y.example")
+
+    def refuse(*_: object) -> Watcher:
+        raise WatchError(
+            28, "no more inotify watches to be had: raise sysctl fs.inotify.max_user_watches", "/q"
+        )
+
+    monkeypatch.setattr(directory, "Watcher", refuse)
+    collection = made.collection()
+    settle(collection)
+    watch = collection.queues[0]
+    for _ in range(3):
+        collection.tick()
+        assert not watch.sweeps.due
+    assert watch.scanned
+    assert not watch.whole
+    assert len([r for r in caplog.records if "not watched" in r.getMessage()]) == 1
+    made.send(b"x@y.example")
+    watch._next_audit = 0.0
+    settle(collection)
+    assert len(watch.queue) == 2
+    assert watch.sweeps.done["poll"] == 1
+    monkeypatch.setattr(directory, "Watcher", Watcher)
+    settle(collection)
+    assert watch.whole
+
+
+def test_unwatched_area_does_not_rescan_for_ever(
+    watched: tuple[Rig, Collection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a directory cannot be watched the rest stays known, and nothing is read again for it."""
+    made, _ = watched
+    watch_one = Watcher._watch
+    denied = [True]
+
+    def deny(self: Watcher, area: str, path: str, mask: int) -> None:
+        if denied[0] and area == "bounce":
+            self.unwatched.setdefault(area, OSError(13, "Permission denied", path))
+        else:
+            watch_one(self, area, path, mask)
+
+    monkeypatch.setattr(inotify.Watcher, "_watch", deny)
+    collection = made.collection()
+    settle(collection)
+    watch = collection.queues[0]
+    for _ in range(3):
+        settle(collection)
+    assert watch.sweeps.done.total() == 1
+    assert family(made.series(collection), "qmail_up") == {(): 0.0}
+    assert family(made.series(collection), "qmail_queue_messages") == {(): 5.0}
+    denied.clear()
+    denied.append(False)
+    settle(collection)
+    assert family(made.series(collection), "qmail_up") == {(): 1.0}
+
+
+def test_audit_counts_what_no_event_told_of(watched: tuple[Rig, Collection]) -> None:
+    """A change whose event is lost without a word is found by the next audit, and is drift; others are none."""
+    made, collection = watched
+    watch = collection.queues[0]
+    watch._next_audit = 0.0
+    made.send(b"defer@x.example")
+    made.qmail.pump()
+    settle(collection)
+    collection.tick()
+    assert watch.sweeps.done["audit"] == 1
+    assert watch.sweeps.drift == 0
+    made.qmail.touch(next(iter(made.qmail.ledger.messages)), 5.0)
+    assert watch.watcher is not None
+    watch.watcher.read()
+    watch._next_audit = 0.0
+    settle(collection)
+    collection.tick()
+    assert watch.sweeps.drift == 1
+
+
+def test_message_being_received_is_no_drift(watched: tuple[Rig, Collection]) -> None:
+    """A message that grows while qmail-queue receives it has no event for that, and is no drift."""
+    made, collection = watched
+    program = made.qmail.inject(b"a@mail.test", [b"x@y.example"], b"x" * 9000)
+    while next(program) != "mess write":
+        pass
+    settle(collection)
+    next(program)
+    watch = collection.queues[0]
+    watch._next_audit = 0.0
+    settle(collection)
+    collection.tick()
+    assert watch.sweeps.done["audit"] == 1
+    assert watch.sweeps.drift == 0
+    program.close()
+
+
+def test_malformed_message_is_told_once(
+    watched: tuple[Rig, Collection], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is not qmail's makes up 0 and one line, keeps what was known, and is read again until it is good."""
+    made, collection = watched
+    msg = next(iter(made.qmail.ledger.messages))
+    path = made.qmail.path("remote", msg)
+    good = path.read_bytes()
+    path.write_bytes(b"nonsense")
+    for _ in range(3):
+        settle(collection)
+    assert family(made.series(collection), "qmail_up") == {(): 0.0}
+    assert family(made.series(collection), "qmail_exporter_source_errors_total")["format", "queue"] == 1
+    assert len([record for record in caplog.records if "malformed" in record.getMessage()]) == 1
+    path.write_bytes(good)
+    settle(collection)
+    assert family(made.series(collection), "qmail_up") == {(): 1.0}
+
+
+def test_queue_replaced_during_a_sweep(watched: tuple[Rig, Collection], tmp_path: Path) -> None:
+    """A sweep whose directory goes under it is given up, and the next one is whole."""
+    made, collection = watched
+    watch = collection.queues[0]
+    watch.sweeps.want("overflow")
+    watch.sweep()
+    os.rename(made.queue, tmp_path / "aside")
+    shutil.copytree(tmp_path / "aside", made.queue, ignore=shutil.ignore_patterns("trigger"))
+    os.mkfifo(made.queue / "lock" / "trigger")
+    watch.read_events()
+    check_equals_fresh(made, collection)
+
+
+def test_queue_without_permission_names_its_path(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When mess cannot be listed the line has its whole path, and the error is counted."""
+    made = rig(start=False)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "mess")
+
+    monkeypatch.setattr(Tree, "_survey", refuse)
+    collection = made.collection()
+    collection.tick()
+    (record,) = [record for record in caplog.records if "no queue to be read" in record.getMessage()]
+    assert record.fields["path"] == str(made.queue / "mess")  # type: ignore[attr-defined]
+    assert collection.queues[0].errors["queue", "open"] == 1
+
+
+# --- sweeps
+
+
+def test_sweep_wanted_during_a_sweep_comes_after_it() -> None:
+    """What is lost while one is under way is in doubt until the next has ended; an audit casts no doubt."""
+    sweeps = Sweeps()
+    sweeps.want("start")
+    walk = lambda _: iter((0.5,))
+    assert not sweeps.step(walk)
+    sweeps.want("audit")
+    sweeps.want("overflow")
+    sweeps.want("readable")
+    assert sweeps.step(walk)
+    assert sweeps.in_doubt
+    assert sweeps.due
+    assert not sweeps.step(walk)
+    assert sweeps.step(walk)
+    assert not sweeps.in_doubt
+    assert not sweeps.due
+    assert sweeps.done == {"start": 1, "overflow": 1}
+    assert not sweeps.step(walk)
+
+
+def test_abandoned_sweep_does_not_end() -> None:
+    """A sweep that is abandoned in the middle of a step leaves doubt, and its end is not taken for one."""
+    sweeps = Sweeps()
+    sweeps.want("start")
+
+    def walk(_: str) -> Any:
+        sweeps.abandon()
+        return
+        yield
+
+    assert not sweeps.step(walk)
+    assert sweeps.in_doubt
+    assert not sweeps.due
+
+
+# --- other processes
+
+
+def test_scan_in_other_processes_does_not_undo_looks(rig: MakeRig) -> None:
+    """What other processes found before a message changed, or went, does not replace what a look found since."""
+    made = rig()
+    msgs = [made.send(b"defer@x.example", b"defer@y.example") for _ in range(6)]
+    made.qmail.pump()
+    collection = made.collection()
+    collection.tick()
+    watch = collection.queues[0]
+    watch.sweep()
+    assert watch.newer is not None
+    made.qmail.touch(msgs[0], NOW - 50)
+    os.unlink(made.qmail.path("mess", msgs[1]))
+    made.qmail.path("remote", msgs[2]).write_bytes(b"Ddefer@x.example\0Tdefer@y.example\0")
+    collection.refresh(1.0)
+    made.send(b"joe")
+    settle(collection)
+    assert set(watch.queue) == {int(path.name) for path in (made.queue / "mess").glob("*/*")}
+    fresh = made.collection()
+    settle(fresh)
+    assert state(made.series(collection)) == state(made.series(fresh))
+    assert watch.newer is None
+
+
+def test_failed_other_process_is_made_up_for(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no other process can be had, or one dies in the middle, this one scans, and all is there."""
+    caplog.set_level("INFO")
+    made = rig()
+    for _ in range(5):
+        made.send(b"defer@x.example")
+    made.qmail.pump()
+
+    class Dying:
+        def __init__(self, tree: Tree) -> None:
+            self._steps = tree.scan(lambda _: False)
+            self._left = 1
+
+        def __iter__(self) -> "Dying":
+            return self
+
+        def __next__(self) -> Any:
+            if not self._left:
+                raise ApartError(32, "a scanning process ended early", "/queue")
+            self._left -= 1
+            return next(self._steps)
+
+        def close(self) -> None:
+            self._steps.close()  # type: ignore[attr-defined]
+
+    def refuse(_: Tree) -> Dying:
+        raise ApartError(11, "no other process", "/queue")
+
+    for scan in (Dying, refuse):
+        monkeypatch.setattr(everywhere, "scan_apart", scan)
+        collection = made.collection()
+        settle(collection)
+        assert shown(made.series(collection)) == ledger_state(made.qmail)
+    assert len([record for record in caplog.records if "in one process" in record.getMessage()]) == 2
+
+
+def test_queue_that_goes_during_a_scan_ends_its_processes(rig: MakeRig, tmp_path: Path) -> None:
+    """A scan whose queue is removed leaves no process and no descriptor."""
+    made = rig()
+    made.send(b"defer@x.example")
+    before = len(os.listdir("/proc/self/fd"))
+    collection = made.collection()
+    collection.tick()
+    collection.queues[0].sweep()
+    os.rename(made.queue, tmp_path / "aside")
+    collection.tick()
+    assert not collection.queues[0].sweeps.due
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    collection.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.rename(tmp_path / "aside", made.queue)

@@ -1,0 +1,351 @@
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qmail_exporter.examine import home as installed
+from rig import Rig
+from stage import Command, Done
+
+MakeRig = Callable[..., Rig]
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def furnished(made: Rig) -> Rig:
+    """Give a simulated qmail all the modes that hier.c gives, and some mail."""
+    for path in (made.queue, *made.queue.rglob("*")):
+        if path.is_dir():
+            area = path.relative_to(made.queue).parts[:1]
+            path.chmod(0o750 if area in {(), ("mess",), ("todo",), ("lock",)} else 0o700)
+    made.send(b"defer@a.example", b"fail@b.example")
+    made.send(b"defer@c.example", sender=b"")
+    made.qmail.run_until(made.clock.now + 10)
+    made.send(b"x@todo.example")
+    return made
+
+
+@pytest.fixture
+def whole(rig: MakeRig) -> Rig:
+    """A simulated qmail as a real one would be."""
+    return furnished(rig())
+
+
+@pytest.fixture
+def public(rig: MakeRig) -> Iterator[Rig]:
+    """The same, in a directory that any user may pass."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        made = furnished(rig(home=Path(directory) / "home"))
+        made.home.chmod(0o755)
+        yield made
+
+
+def examine(command: Command, rig: Rig, *words: object) -> Done:
+    return command("doctor", "--qmail.home", rig.home, "--qmail.log", rig.home / "log", *words)
+
+
+def wrong(done: Done) -> list[dict[str, Any]]:
+    """The findings that are bad."""
+    return [each for each in done.objects if each["level"] == "bad"]
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, ...]]:
+    """Everything that reading the wrong way would change."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in root.rglob("*"):
+        status = path.lstat()
+        atime = status.st_atime_ns if path.is_relative_to(root / "queue" / "mess") and path.is_file() else 0
+        found[str(path)] = (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, atime)
+    return found
+
+
+def test_whole_queue(whole: Rig, command: Command) -> None:
+    """Of a queue as qmail leaves it nothing is wrong, and nothing is changed: no file, and no message's access time."""
+    before = snapshot(whole.home)
+    done = examine(command, whole, "--json")
+    assert (done.code, wrong(done)) == (0, [])
+    texts = {each["subject"]: each["text"] for each in done.objects if each["level"] == "ok"}
+    assert texts["queue default"] == "3 messages, and every file is as it should be"
+    assert texts[f"log {whole.home}/log"] == "written by multilog or svlogd, with TAI64N"
+    assert snapshot(whole.home) == before
+
+
+def test_lines_for_people(whole: Rig, command: Command) -> None:
+    """Each finding is one line of printable ASCII that begins with its level."""
+    done = examine(command, whole)
+    assert done.out.isascii()
+    assert all(
+        line.split()[0] in ("ok", "warn", "bad") and line.isprintable() for line in done.out.splitlines()
+    )
+    assert done.err == ""
+
+
+def a_message(rig: Rig) -> int:
+    """A message that is preprocessed."""
+    return min(int(path.name) for path in (rig.queue / "info").rglob("*") if path.is_file())
+
+
+def _no_mess(rig: Rig) -> None:
+    rig.qmail.path("mess", a_message(rig)).unlink()
+
+
+def _no_info(rig: Rig) -> None:
+    rig.qmail.path("info", a_message(rig)).unlink()
+
+
+def _intd_left(rig: Rig) -> None:
+    (rig.queue / "intd" / str(a_message(rig))).touch()
+
+
+def _bounce_early(rig: Rig) -> None:
+    todo = next((rig.queue / "todo").iterdir())
+    (rig.queue / "bounce" / todo.name).touch(0o600)
+
+
+def _copied(rig: Rig) -> None:
+    path = rig.qmail.path("mess", a_message(rig))
+    keep = path.with_name("copy")
+    shutil.copy(path, keep)
+    keep.replace(path)
+
+
+def _misplaced(rig: Rig) -> None:
+    path = rig.qmail.path("info", a_message(rig))
+    path.rename(path.parents[1] / str((int(path.name) + 1) % 3) / path.name)
+
+
+def _foreign(rig: Rig) -> None:
+    (rig.queue / "mess/0/\x1b[2Jcore").touch()
+
+
+def _foreign_top(rig: Rig) -> None:
+    (rig.queue / "lost+found").mkdir()
+
+
+def _symlink(rig: Rig) -> None:
+    path = rig.qmail.path("info", a_message(rig))
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+
+def _writable(rig: Rig) -> None:
+    rig.qmail.path("remote", a_message(rig)).chmod(0o666)
+
+
+def _open_directory(rig: Rig) -> None:
+    (rig.queue / "info/1").chmod(0o755)
+
+
+def _no_fifo(rig: Rig) -> None:
+    (rig.queue / "lock/trigger").unlink()
+    (rig.queue / "lock/trigger").touch()
+
+
+def _no_mutex(rig: Rig) -> None:
+    (rig.queue / "lock/sendmutex").unlink()
+
+
+def _other_split(rig: Rig) -> None:
+    (rig.queue / "local/3").mkdir(0o700)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (_no_mess, "1 files without a mess file: message "),
+        (_no_info, "1 recipients or a bounce without info: message "),
+        (_intd_left, "1 an intd file after preprocessing: message "),
+        (_bounce_early, "1 a bounce file beside todo: message "),
+        (_copied, "1 not named by its inode number: mess/"),
+        (_misplaced, "1 in the wrong numbered directory: info/"),
+        (_foreign, "1 foreign to a queue: mess/0/\\x1b[2Jcore"),
+        (_foreign_top, "1 foreign to a queue: lost+found"),
+        (_symlink, "1 no regular file: info/"),
+        (_writable, "1 writable by others than its owner: remote/"),
+        (_open_directory, "1 mode 0755 lets others in; it should be 0700: info/1"),
+        (_no_fifo, "1 no FIFO: lock/trigger"),
+        (_no_mutex, "1 missing: lock/sendmutex"),
+        (_other_split, "1 foreign to a queue: local/3"),
+    ],
+)
+def test_faults(whole: Rig, command: Command, spoil: Callable[[Rig], None], text: str) -> None:
+    """Each thing that qmail would not leave so is found and named, and nothing of it is changed."""
+    whole.qmail.kill()
+    spoil(whole)
+    before = snapshot(whole.home)
+    done = examine(command, whole, "--json")
+    texts = [
+        each["text"].replace("\x1b", "\\x1b") for each in wrong(done) if each["subject"] == "queue default"
+    ]
+    assert any(found.startswith(text) for found in texts), texts
+    assert snapshot(whole.home) == before
+    assert "\x1b" not in examine(command, whole).out
+
+
+@ROOT
+def test_wrong_owner(whole: Rig, command: Command) -> None:
+    """A file that belongs to another user than its area does is found."""
+    os.chown(whole.qmail.path("info", a_message(whole)), 12345, -1)
+    assert [each["text"].partition(":")[0] for each in wrong(examine(command, whole, "--json"))] == [
+        "1 of the wrong owner"
+    ]
+
+
+def test_many_faults_are_one_line(whole: Rig, command: Command) -> None:
+    """Of many faults of one kind the number and three examples are shown."""
+    for number in range(10):
+        (whole.queue / "mess/1" / f"x{number}").touch()
+    texts = [each["text"] for each in wrong(examine(command, whole, "--json"))]
+    assert len(texts) == 1
+    assert texts[0].startswith("10 foreign to a queue: mess/1/x")
+    assert texts[0].endswith(" and 7 more")
+
+
+def test_orphans(whole: Rig, command: Command) -> None:
+    """A message that was never finished, and not read for 36 hours, is told of, but is nothing wrong; a younger one is not."""
+    old, new = whole.send(b"x@a.example"), whole.send(b"x@a.example")
+    for msg in (old, new):
+        whole.qmail.path("todo", msg).unlink()
+    for msg, age in ((old, 40), (new, 30)):
+        os.utime(whole.qmail.path("mess", msg), (time.time() - age * 3600,) * 2)
+    done = examine(command, whole, "--json")
+    told = [each["text"] for each in done.objects if "never finished" in each["text"]]
+    assert told == [f"1 never finished, which qmail-send will remove: {old}"]
+    assert (done.code, wrong(done)) == (0, [])
+
+
+def test_busy_queue_has_no_faults(whole: Rig, command: Command) -> None:
+    """A queue at which qmail is at work in each of its steps is never said to be broken."""
+    for _ in range(8):
+        whole.send(b"ok@a.example", b"fail@b.example", b"defer@c.example")
+        whole.qmail.pump(7)
+        assert wrong(examine(command, whole, "--json")) == []
+
+
+# --- what serve would see
+
+
+def test_no_log(whole: Rig, command: Command) -> None:
+    """Without the log serve would not see everything: status 1, and what to do."""
+    done = command("doctor", "--qmail.home", whole.home, "--qmail.log", whole.home / "nothing", "--json")
+    assert done.code == 1
+    assert [each["text"].partition(": ")[2] for each in wrong(done)] == ["there is no such log"]
+
+
+def test_log_of_another_program(whole: Rig, command: Command) -> None:
+    """A log without a line of qmail-send's is none."""
+    other = whole.home / "other.log"
+    other.write_bytes(b"Nov 22 10:45:41 host sshd[1]: hello\n" * 5)
+    done = command("doctor", "--qmail.home", whole.home, "--qmail.log", other, "--json")
+    assert done.code == 1
+    assert "none of 5 lines is qmail-send's" in wrong(done)[0]["text"]
+
+
+def test_no_home(command: Command, tmp_path: Path) -> None:
+    """Where there is nothing, it says so."""
+    done = command("doctor", "--qmail.home", tmp_path / "x", "--qmail.log", tmp_path / "y")
+    assert done.code == 1
+    assert "is not there: name qmail's home" in done.out
+    assert "no queue in" in done.out
+
+
+def test_wrong_usage(command: Command, tmp_path: Path) -> None:
+    """A log of a queue that is not there is wrong usage."""
+    words = [f"--qmail.queue={name}={tmp_path}/{name}" for name in "ab"]
+    assert command("doctor", *words, f"--qmail.log=c={tmp_path}").code == 2
+
+
+@ROOT
+def test_as_another_user(public: Rig) -> None:
+    """As a user who may not read the queue, each source is told of with what would let that user read it."""
+    public.queue.chmod(0o755)
+    (public.home / "log").chmod(0o700)
+    (public.home / "control").chmod(0o700)
+    argv = [sys.executable, "-m", "qmail_exporter", "doctor", f"--qmail.home={public.home}", "--user=nobody"]
+    argv += [f"--qmail.log={public.home}/log", "--no-queue-check", "--json"]
+    run = subprocess.run(argv, capture_output=True, check=False, text=True)
+    done = Done(run.returncode, run.stdout, run.stderr)
+    assert done.code == 1, done
+    found = {each["subject"]: each for each in wrong(done)}
+    assert found["queue default"]["fix"] == "runuser -u qmails -g qmail -- qmail-exporter serve"
+    assert found[f"log {public.home}/log"]["fix"] == f"setfacl -m u:nobody:rx {public.home}/log"
+    assert found["control"]["fix"] == f"setfacl -m u:nobody:rx {public.home}/control"
+    assert all(each["text"].startswith("as nobody: ") for each in found.values())
+
+
+@ROOT
+def test_fix_of_a_log_works(public: Rig) -> None:
+    """After the fix that is given, the log can be read."""
+    if shutil.which("setfacl") is None:
+        pytest.skip("needs setfacl")
+    (public.home / "log").chmod(0o700)
+    argv = [sys.executable, "-m", "qmail_exporter", "doctor", f"--qmail.home={public.home}", "--user=nobody"]
+    argv += [f"--qmail.log={public.home}/log", "--no-queue-check", "--json"]
+
+    def log() -> dict[str, Any]:
+        run = subprocess.run(argv, capture_output=True, check=False, text=True)
+        objects = Done(run.returncode, run.stdout, run.stderr).objects
+        return next(each for each in objects if each["subject"].startswith("log "))
+
+    before = log()
+    assert before["level"] == "bad"
+    if subprocess.run(before["fix"].split(), check=False).returncode:
+        pytest.skip("the file system has no ACLs")
+    assert log()["level"] == "ok"
+
+
+def test_unknown_user(whole: Rig, command: Command) -> None:
+    """A user who is not there is a finding, and no success."""
+    done = examine(command, whole, "--user", "no-such-user", "--json")
+    assert done.code == 1
+    assert [each["text"] for each in wrong(done)] == ["as no-such-user: there is no user 'no-such-user'"]
+
+
+def test_own_user_needs_no_root(whole: Rig, command: Command) -> None:
+    """Checking as oneself is what is done anyway."""
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    assert examine(command, whole, "--user", name).code == 0
+
+
+# --- what is installed
+
+
+@pytest.mark.parametrize(
+    ("paths", "name"),
+    [
+        (["home/bin/qmail-send"], "netqmail, or qmail 1.03"),
+        (["home/bin/qmail-send", "home/doc/INSTALL.md"], "notqmail"),
+        (["home/bin/qmail-send", "home/bin/surblqueue", "home/plugins/x"], "sagredo's qmail"),
+        (["home/bin/qmail-send", "home/bin/qmail-multi"], "indimail"),
+        (["home/bin/qmail-send", "home/bin/qmail-queue-handlers"], "Plesk's qmail"),
+        (["home/bin/x"], None),
+    ],
+)
+def test_flavour(tmp_path: Path, paths: list[str], name: str | None) -> None:
+    """Which qmail it is, is told by files that only that one has."""
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert installed.flavour(tmp_path / "home", tmp_path) == name
+
+
+def test_units(tmp_path: Path) -> None:
+    """Units and supervised services are found, each once even if /lib is /usr/lib."""
+    for path in (
+        "usr/lib/systemd/system/qmail-send.service",
+        "service/qmail-send/run",
+        "etc/systemd/system/other.service",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    (tmp_path / "lib").symlink_to("usr/lib")
+    found = [Path(path).relative_to(tmp_path).as_posix() for path in installed.units(tmp_path)]
+    assert found == ["usr/lib/systemd/system/qmail-send.service", "service/qmail-send"]

@@ -1,0 +1,40 @@
+"""What tests of several parts share: hypothesis's profile, and simulated qmails with what watches them (rig.py)."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from rig import Rig
+
+# The machines that run this differ too much for deadlines, and a queue on disk is no slow strategy.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("default")
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A temporary directory on tmpfs where there is one with room, for queues of many files."""
+    shm = "/dev/shm"
+    roomy = os.path.isdir(shm) and os.statvfs(shm).f_favail > 100_000
+    with tempfile.TemporaryDirectory(dir=shm if roomy else None) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    """Make simulated qmails, started unless told not to; all ends with the test."""
+    with ExitStack() as stack:
+        made: list[Rig] = []
+
+        def make(**given: Any) -> Rig:
+            home = given.pop("home", tmp_path / f"qmail{len(made)}")
+            made.append(stack.enter_context(Rig(home, **given)))
+            return made[-1]
+
+        yield make

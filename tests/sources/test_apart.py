@@ -1,0 +1,335 @@
+import errno
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from qmail_exporter.formats.envelope import Message
+from qmail_exporter.sources import apart, scan
+from qmail_exporter.sources.apart import ApartError, ApartScan, scan_apart
+from qmail_exporter.sources.scan import Scanned, Tree
+from queuedir import QueueDir
+
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> QueueDir:
+    return QueueDir(tmp_path / "queue", split=7)
+
+
+@pytest.fixture
+def tree(queue: QueueDir) -> Iterator[Tree]:
+    with closing(Tree(queue.path)) as tree:
+        yield tree
+
+
+def steps(running: ApartScan) -> Iterator[Scanned]:
+    """Give the steps, waiting for each as an event loop would."""
+    for step in running:
+        if step is not None:
+            yield step
+        else:
+            assert select.select([running], [], [], PATIENCE)[0], "no step came, and no end"
+
+
+def found(taken: Iterator[Scanned]) -> dict[int, Message]:
+    pairs = [pair for step in taken for pair in step.found]
+    assert len(pairs) == len(dict(pairs))
+    return dict(pairs)
+
+
+def take(taken: Iterator[Scanned], into: dict[int, Message]) -> None:
+    for step in taken:
+        into.update(step.found)
+
+
+def children(running: ApartScan) -> list[int]:
+    return [child._pid for child in running._children]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to be"
+        select.select([], [], [], 0.005)
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in b"ZX"
+    except OSError:
+        return True
+
+
+def kept(pid: int) -> list[str]:
+    """Return what a process has open beside its standard descriptors."""
+    return sorted(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2)
+
+
+def fill(queue: QueueDir, count: int) -> None:
+    for msg in range(1, count + 1):
+        queue.message(msg, (b"", b"#@[]", b"a@bc")[msg % 3], {("local", "remote")[msg % 2]: b"Tx@y\0Dz\0"})
+
+
+def zombies() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_it_finds_what_a_scan_finds(
+    queue: QueueDir, tree: Tree, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    """All steps together are those of a scan in this process, each message once, whatever the number of children."""
+    monkeypatch.setattr(apart, "MOST", parts)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(scan, "_STEP", 16)
+    fill(queue, 500)
+    queue.put("todo", 7, b"u1\0p2\0F#@[]\0Tx@y\0")
+    queue.put("bounce", 8, b"x")
+    queue.put("mess", 1000)
+    queue.put("mess", 1001)
+    queue.put("todo", 1001, b"\xff")
+    whole = found(tree.scan(lambda _: False))
+    assert len(whole) == 502
+    with closing(scan_apart(tree)) as running:
+        assert len(children(running)) == parts
+        taken = list(steps(running))
+    assert found(iter(taken)) == whole
+    assert [step.progress for step in taken] == sorted(step.progress for step in taken)
+    assert taken[-1].progress == 1
+    assert max(len(step.found) for step in taken) <= 16
+    assert not zombies()
+
+
+def test_hostile_content(queue: QueueDir, tree: Tree) -> None:
+    """Any bytes come through, and so does a file larger than the pipe, without its frame holding anything up."""
+    queue.message(1, files={"local": bytes(range(256)) * 3, "remote": b"Tx@y\0" * 500_000})
+    queue.message(2, files={"remote": b""}, mtime=-(2.0**30))
+    whole = found(tree.scan(lambda _: False))
+    with closing(scan_apart(tree)) as running:
+        assert found(steps(running)) == whole
+
+
+def test_a_step_never_waits(queue: QueueDir, tree: Tree) -> None:
+    """While the children have written nothing an iteration gives None, and the descriptor is not readable."""
+    fill(queue, 10)
+    with closing(scan_apart(tree)) as running:
+        for pid in children(running):
+            os.kill(pid, signal.SIGSTOP)
+        list(iter(lambda: next(running), None))
+        assert next(running) is None
+        assert not select.select([running], [], [], 0)[0]
+        for pid in children(running):
+            os.kill(pid, signal.SIGCONT)
+        assert found(steps(running)) is not None
+
+
+def test_a_broken_area_is_told(queue: QueueDir, tree: Tree) -> None:
+    """What a child cannot read is broken in the parent's tree, with the path in its words."""
+    fill(queue, 20)
+    (queue.root / "info/3").rename(queue.root / "info/x")
+    with closing(scan_apart(tree)) as running:
+        assert len(found(steps(running))) == 20
+    assert tree.broken.keys() == {"info"}
+    assert tree.broken["info"].errno == errno.ENOENT
+    assert tree.broken["info"].filename == f"{queue.path}/info/3"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_child_that_is_killed(
+    queue: QueueDir, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Its end is an error that says what happened, never the end of the steps; the scan can go on in this process."""
+    monkeypatch.setattr(scan, "_STEP", 1)
+    monkeypatch.setattr(apart, "_PIPE", 4096)
+    fill(queue, 500)
+    with closing(scan_apart(tree)) as running:
+        taken = steps(running)
+        before = dict(next(step for step in taken if step.found).found)
+        pids = children(running)
+        os.kill(pids[0], number)
+        with pytest.raises(ApartError, match=f"ended early: {signal.strsignal(number)}") as caught:
+            take(taken, before)
+        assert caught.value.filename == queue.path
+        assert 0 < len(before) < 500
+        assert running.fileno() == -1
+        with pytest.raises(ApartError):
+            next(running)
+    assert not zombies()
+    before.update(found(tree.scan(before.__contains__)))
+    assert before == found(tree.scan(lambda _: False))
+
+
+def test_a_child_that_fails(queue: QueueDir, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in a child is an error here, and nothing of it is printed or handled twice."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    fill(queue, 10)
+    monkeypatch.setattr(Tree, "states", fail)
+    with closing(scan_apart(tree)) as running, pytest.raises(ApartError, match="ended early: status 1"):
+        found(steps(running))
+    assert not zombies()
+
+
+def test_closed_early(queue: QueueDir, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing in the middle ends and reaps the children, leaves no descriptor, and may be done twice."""
+    monkeypatch.setattr(scan, "_STEP", 1)
+    fill(queue, 500)
+    before = os.listdir("/proc/self/fd")
+    running = scan_apart(tree)
+    next(steps(running))
+    running.close()
+    running.close()
+    assert os.listdir("/proc/self/fd") == before
+    assert not zombies()
+    with pytest.raises(ApartError):
+        next(running)
+
+
+def test_somebody_else_reaps(queue: QueueDir, tree: Tree) -> None:
+    """Where the children have been reaped already, closing finds nothing to do."""
+    fill(queue, 10)
+    running = scan_apart(tree)
+    for pid in children(running):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    running.close()
+
+
+@pytest.mark.parametrize("call", ["fork", "pipe2"])
+def test_no_other_process(queue: QueueDir, tree: Tree, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Where nothing can be forked, at once or after one child, the error says so and nothing is left behind."""
+    fill(queue, 10)
+    real, calls = getattr(os, call), iter([True, False, False])
+
+    def refuse(*args: int) -> object:
+        if next(calls):
+            return real(*args)
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(os, call, refuse)
+    before = os.listdir("/proc/self/fd")
+    for _ in range(2):
+        with pytest.raises(ApartError, match="no other process: Resource temporarily unavailable"):
+            scan_apart(tree)
+        assert os.listdir("/proc/self/fd") == before
+        assert not zombies()
+
+
+def test_what_a_child_keeps(queue: QueueDir, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child keeps the standard descriptors, the queue's and its pipe's, no handler of ours, and is nice."""
+    monkeypatch.setattr(apart, "_PIPE", 4096)
+    monkeypatch.setattr(scan, "_STEP", 1)
+    fill(queue, 500)
+    nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+    previous = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        with closing(scan_apart(tree)) as running, open(os.devnull, "rb"):
+            for pid in children(running):
+                until(lambda pid=pid: os.getpriority(os.PRIO_PROCESS, pid) == nice)  # type: ignore[misc]
+                pipe, *directories = reversed(kept(pid))
+                assert pipe.startswith("pipe:")
+                assert directories
+                assert all(path.startswith(queue.path) for path in directories)
+                with open(f"/proc/{pid}/status", encoding="ascii") as file:
+                    status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+                ours = 1 << (signal.SIGUSR1 - 1) | 1 << (signal.SIGINT - 1)
+                assert int(status["SigCgt"], 16) & ours == 0
+                assert int(status["SigBlk"], 16) == 0
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def test_the_parent_goes(queue: QueueDir) -> None:
+    """Children whose parent is killed end at their next write."""
+    fill(queue, 300)
+    work = (
+        "import sys, time; from qmail_exporter.sources import apart, scan\n"
+        "scan._STEP = 1; apart._PIPE = 4096\n"
+        "running = apart.scan_apart(scan.Tree(sys.argv[1]))\n"
+        "while not next(running): pass\n"
+        "print(*(child._pid for child in running._children), flush=True)\n"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", work, queue.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        assert pids
+        parent.kill()
+    until(lambda: all(map(has_ended, pids)))
+
+
+def test_with_other_threads(queue: QueueDir, tree: Tree) -> None:
+    """A thread that waits elsewhere in the parent, as asyncio's for name look-ups do, is no hindrance."""
+    fill(queue, 20)
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        with closing(scan_apart(tree)) as running:
+            assert len(found(steps(running))) == 20
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_an_empty_queue(tree: Tree) -> None:
+    """A queue without messages has steps without messages, and an end."""
+    with closing(scan_apart(tree)) as running:
+        assert found(steps(running)) == {}
+        assert running.fileno() == -1
+        with pytest.raises(StopIteration):
+            next(running)
+
+
+def test_signal_mask_is_kept(tree: Tree) -> None:
+    """After the fork the parent's signals are blocked or not as before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    try:
+        with closing(scan_apart(tree)):
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before | {signal.SIGUSR2}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_descriptors_at_their_limit(queue: QueueDir, tree: Tree) -> None:
+    """Without a descriptor to be had there is no other process, and this one has lost none."""
+    fill(queue, 3)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = os.listdir("/proc/self/fd")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + 5, limits[1]))
+    taken: list[int] = []
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            taken += iter(lambda: os.dup(0), None)
+        for _ in range(4):
+            with pytest.raises(ApartError, match="Too many open files"):
+                scan_apart(tree)
+            os.close(taken.pop())  # one for epoll, two for a pipe, and one of another's
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in taken:
+            os.close(fd)
+    assert os.listdir("/proc/self/fd") == before
+    assert not zombies()

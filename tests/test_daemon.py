@@ -1,0 +1,240 @@
+"""The loop: ticks, steps, descriptors, and what ends it and what does not."""
+
+import asyncio
+import os
+import shutil
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qmail_exporter import daemon, server
+from qmail_exporter.collect import Collection, QueueWatch, directory
+from qmail_exporter.config import Config, LogSpec, QueueSpec
+from qmail_exporter.daemon import Daemon
+from rig import Rig
+
+MakeRig = Callable[..., Rig]
+
+
+def config(made: Rig, **given: Any) -> Config:
+    """Return a configuration for a rig's queue and log, that ticks fast."""
+    settings: dict[str, Any] = {
+        "home": made.home,
+        "queues": (QueueSpec("default", made.queue),),
+        "logs": (LogSpec(None, str(made.home / "log")),),
+        "tick": 0.01,
+    }
+    return Config(**{**settings, **given})
+
+
+async def serving(running: Daemon, talk: Callable[[str], Awaitable[None]]) -> None:
+    """Run a daemon on loopback while `talk` is called with its URL."""
+    stop = asyncio.Event()
+    (sock,) = server.listen(["127.0.0.1:0"])
+    url = f"http://{server.address(sock)}"
+    task = asyncio.create_task(running.serve([sock], stop))
+    try:
+        await asyncio.wait_for(talk(url), 60)
+    finally:
+        stop.set()
+        await task
+
+
+async def get(url: str) -> tuple[int, str]:
+    """Return status and body of a page."""
+
+    def ask() -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    return await asyncio.to_thread(ask)
+
+
+async def until(what: Callable[[], object]) -> None:
+    """Let the loop go on until that is true."""
+    while not what():
+        await asyncio.sleep(0.001)
+
+
+def test_ready_comes_with_the_first_scan(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/-/ready is 503 until the queue is scanned and its log read back, and 200 from then on; /-/healthy always."""
+    made = rig()
+    made.send(b"defer@x.example")
+    held = [True]
+    step = Collection.step
+    monkeypatch.setattr(Collection, "step", lambda self: False if held else step(self))
+    running = Daemon(config(made))
+
+    async def talk(url: str) -> None:
+        assert (await get(url + "/-/healthy"))[0] == 200
+        assert (await get(url + "/-/ready"))[0] == 503
+        assert "being scanned" in (await get(url + "/"))[1]
+        held.clear()
+        await until(lambda: running.collection.ready)
+        assert (await get(url + "/-/ready"))[0] == 200
+        assert "1 messages" in (await get(url + "/"))[1]
+        assert "qmail_queue_messages" in (await get(url + "/metrics"))[1]
+
+    asyncio.run(serving(running, talk))
+
+
+def test_failing_ticks_and_steps_do_not_end_it(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception in a tick or a step is logged, and the next one is tried."""
+    made = rig()
+    faults = ["tick", "tick", "step", "step"]
+    for name in ("tick", "step"):
+        monkeypatch.setattr(Collection, name, _faulty(name, faults, getattr(Collection, name)))
+    running = Daemon(config(made))
+
+    async def talk(url: str) -> None:
+        await until(lambda: running.collection.ready)
+        assert (await get(url + "/metrics"))[0] == 200
+
+    asyncio.run(serving(running, talk))
+    assert not faults
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert sorted(told) == ["a step failed"] * 2 + ["a tick failed"] * 2
+
+
+def _faulty(name: str, faults: list[str], whole: Callable[[Collection], Any]) -> Callable[[Collection], Any]:
+    """Return a method that fails as often as its name is among the faults."""
+
+    def faulty(self: Collection) -> Any:
+        if name in faults:
+            faults.remove(name)
+            raise RuntimeError(name)
+        return whole(self)
+
+    return faulty
+
+
+def _more(watch: QueueWatch, events: int) -> bool:
+    return watch.events > events
+
+
+def _renewed(collection: Collection, renewals: int) -> bool:
+    return collection.queues[0].renewals > renewals and collection.ready and not collection.busy
+
+
+def test_events_are_drained_between_ticks(rig: MakeRig) -> None:
+    """Events are read soon after they come, without a tick or a scrape, so that the kernel's queue stays short."""
+    made = rig()
+    running = Daemon(config(made, tick=3600.0))
+
+    async def talk(_: str) -> None:
+        await until(lambda: running.collection.queues[0].watched)
+        for _ in range(3):
+            before = running.collection.queues[0].events
+            made.send(b"defer@x.example")
+            await until(partial(_more, running.collection.queues[0], before))
+
+    asyncio.run(serving(running, talk))
+
+
+def test_reopened_queues_leak_nothing_and_stay_watched(
+    rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a queue goes and comes, descriptors and tasks stay as many, connections are answered, and events still come."""
+    monkeypatch.setattr(directory, "PATIENCE", 0.0)
+    made = rig()
+    made.send(b"defer@x.example")
+    running = Daemon(config(made))
+
+    async def talk(url: str) -> None:
+        await until(lambda: running.collection.ready and not running.collection.busy)
+        await get(url + "/metrics")
+        watch = running.collection.queues[0]
+        found = []
+        for _ in range(8):
+            renewals = watch.renewals
+            os.rename(made.queue, tmp_path / "aside")
+            shutil.copytree(tmp_path / "aside", made.queue, ignore=shutil.ignore_patterns("lock"))
+            shutil.rmtree(tmp_path / "aside")
+            await until(partial(_renewed, running.collection, renewals))
+            assert (await get(url + "/metrics"))[0] == 200
+            await asyncio.sleep(0.02)
+            found.append((len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())))
+        assert max(found[1:]) <= max(found[:2])
+        running.config = config(made, tick=3600.0)
+        events = watch.events
+        (made.queue / "bounce" / "7").touch()
+        await until(lambda: watch.events > events)
+
+    asyncio.run(serving(running, talk))
+
+
+def test_home_that_turns_out_to_be_indimails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing was there at the start and several queues appear, each is shown, and so is their log."""
+    monkeypatch.setattr(daemon, "DISCOVER", 0.0)
+    monkeypatch.setattr(directory, "PATIENCE", 0.0)
+    home = tmp_path / "indimail"
+    running = Daemon(Config(home=home, tick=0.01))
+    assert [watch.name for watch in running.collection.queues] == ["default"]
+    with (
+        Rig(home, start=False, queue="queue1") as one,
+        Rig(home, start=False, queue="queue2", log=one.log) as two,
+    ):
+        one.send(b"x@y.example")
+        two.send(b"x@y.example")
+
+        async def talk(url: str) -> None:
+            await until(lambda: len(running.collection.queues) == 2 and running.collection.ready)
+            body = (await get(url + "/metrics"))[1]
+            for name in ("queue1", "queue2"):
+                assert f'qmail_queue_messages{{queue="{name}"}} 1.0' in body
+            assert running.collection.logs
+
+        asyncio.run(serving(running, talk))
+
+
+def test_absent_queue_has_its_page(tmp_path: Path) -> None:
+    """The landing page says what is not there."""
+    running = Daemon(Config(home=tmp_path / "<none>"))
+
+    async def talk(url: str) -> None:
+        body = (await get(url + "/"))[1]
+        assert "not there, or not to be opened" in body
+        assert "<none>" not in body
+
+    asyncio.run(serving(running, talk))
+
+
+def test_indimail_keeps_its_controls_in_etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home without control directory takes /etc/indimail/control if there is one."""
+    assert daemon._control(tmp_path) == str(tmp_path / "control")
+    monkeypatch.setattr(Path, "is_dir", lambda path: str(path) == "/etc/indimail/control")
+    assert daemon._control(tmp_path) == "/etc/indimail/control"
+
+
+def test_systemd_without_sockets_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --web.systemd-socket and no socket passed it says what to do."""
+    for name in ("LISTEN_FDS", "LISTEN_PID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(OSError, match="socket unit"):
+        asyncio.run(daemon.run(Config(listen=(), systemd_socket=True)))
+
+
+def test_run_ends_with_zero(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run` takes signals and returns the exit status."""
+
+    async def ended(_: Daemon, sockets: list[socket.socket], stop: asyncio.Event) -> None:
+        for sock in sockets:
+            sock.close()
+        os.kill(os.getpid(), 1)
+        os.kill(os.getpid(), 15)
+        await stop.wait()
+
+    monkeypatch.setattr(Daemon, "serve", ended)
+    assert asyncio.run(daemon.run(config(rig(), listen=("127.0.0.1:0",)))) == 0
