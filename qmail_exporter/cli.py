@@ -266,7 +266,9 @@ def serve(
         config.check_logs([*logs, *filter(None, [settings["double_bounces"]])], named)
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
-    hook = {name.removeprefix("hook_"): settings.pop(name) for name in list(settings) if name.startswith("hook_")}
+    hook = {
+        name.removeprefix("hook_"): settings.pop(name) for name in list(settings) if name.startswith("hook_")
+    }
     hook |= {"command": hook["command"] or (), "sockets": str(hook["sockets"])}
     settings["hook"] = config.HookConfig(**hook)
     settings |= {"queues": named, "logs": logs, "systemd_socket": systemd_socket}

@@ -86,7 +86,7 @@ class Rig:
         """Return what a scrape shows now."""
         return series(collection, self.clock.now)
 
-    def __enter__(self) -> "Rig":
+    def __enter__(self) -> "Rig":  # noqa: PYI034 - typing.Self came with Python 3.11
         return self
 
     def __exit__(

@@ -15,7 +15,7 @@ import pytest
 
 from qmail_exporter import daemon, server
 from qmail_exporter.collect import Collection, QueueWatch, directory
-from qmail_exporter.config import Config, LogSpec, QueueSpec
+from qmail_exporter.config import Config, HookConfig, LogSpec, QueueSpec
 from qmail_exporter.daemon import Daemon
 from rig import Rig
 
@@ -51,7 +51,7 @@ async def get(url: str) -> tuple[int, str]:
 
     def ask() -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - a URL of the test
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -62,7 +62,7 @@ async def get(url: str) -> tuple[int, str]:
 
 async def until(what: Callable[[], object]) -> None:
     """Let the loop go on until that is true."""
-    while not what():
+    while not what():  # noqa: ASYNC110 - what is waited for is no event of asyncio
         await asyncio.sleep(0.001)
 
 
@@ -133,7 +133,7 @@ def test_events_are_drained_between_ticks(rig: MakeRig) -> None:
     made = rig()
     running = Daemon(config(made, tick=3600.0))
 
-    async def talk(_: str) -> None:
+    async def talk(_url: str) -> None:
         await until(lambda: running.collection.queues[0].watched)
         for _ in range(3):
             before = running.collection.queues[0].events
@@ -238,3 +238,49 @@ def test_run_ends_with_zero(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Daemon, "serve", ended)
     assert asyncio.run(daemon.run(config(rig(), listen=("127.0.0.1:0",)))) == 0
+
+
+def test_hooks_hear_of_deliveries_and_are_shown(rig: MakeRig) -> None:
+    """Each queue has a hook that is told of every remote delivery, and its state and doings are metrics."""
+    made = rig()
+    made.send(b"ok@x.example", b"defer@y.example", b"joe")
+    running = Daemon(config(made, hook=HookConfig(tcpok=True, probe=False)))
+    heard: list[tuple[Any, ...]] = []
+    running.collection.queues[0].flow.on_delivery = lambda *told: heard.append(told)
+
+    async def talk(url: str) -> None:
+        made.qmail.pump()
+        await until(lambda: running.collection.ready)
+        made.send(b"fail@z.example")
+        made.qmail.pump()
+        shown = (await get(url + "/metrics"))[1]
+        assert 'qmail_outage_state{queue="default",state="clear"} 1.0' in shown
+        assert 'qmail_hook_runs_total{action="tcpok",queue="default",result="ok"} 0.0' in shown
+        assert 'qmail_hook_skipped_total{queue="default",reason="cooldown"} 0.0' in shown
+        assert 'qmail_outages_total{queue="default"} 0.0' in shown
+        assert "qmail_double_bounces_total{" not in shown
+
+    asyncio.run(serving(running, talk))
+    assert [(domain, result, why) for domain, _, result, why, _, _ in heard] == [
+        ("x.example", "success", ""),
+        ("y.example", "deferral", "greylist"),
+        ("z.example", "failure", "no_such_user"),
+    ]
+
+
+def test_double_bounces_are_counted(rig: MakeRig, tmp_path: Path) -> None:
+    """The log of double bounces is followed for its queue, and shown by domain once it is there."""
+    made = rig()
+    log = tmp_path / "double-bounces"
+    running = Daemon(config(made, double_bounces=LogSpec(None, str(log))))
+
+    async def talk(url: str) -> None:
+        assert "qmail_double_bounces_total{" not in (await get(url + "/metrics"))[1]
+        log.write_bytes(
+            b"2027-01-15 08:00:00 double bounce: from <s@mail.test> to <a@x.example>: No such user.\n"
+        )
+        shown = (await get(url + "/metrics"))[1]
+        assert 'qmail_double_bounces_total{domain="x.example",queue="default"} 1.0' in shown
+        assert 'qmail_double_bounce_duplicates_total{queue="default"} 0.0' in shown
+
+    asyncio.run(serving(running, talk))

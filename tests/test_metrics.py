@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from qmail_exporter.collect import Collection
 from qmail_exporter.metrics import FAMILIES, QmailCollector
+from qmail_exporter.sources.host import Process, Processes
 from rig import Rig, answer, family, samples, series, settle, watching
 
 MakeRig = Callable[..., Rig]
@@ -72,6 +73,17 @@ qmail_queue_filesystem_free_inodes gauge
 qmail_control_queuelifetime_seconds gauge
 qmail_control_concurrency gauge channel
 qmail_control_smtproutes gauge
+qmail_double_bounces_total counter domain
+qmail_double_bounce_duplicates_total counter
+qmail_double_bounce_other_messages_total counter
+qmail_double_bounce_unparsed_lines_total counter
+qmail_outage_state gauge state
+qmail_outages_total counter
+qmail_outage_last_start_timestamp_seconds gauge
+qmail_outage_last_clear_timestamp_seconds gauge
+qmail_hook_runs_total counter action result
+qmail_hook_skipped_total counter reason
+qmail_hook_last_run_timestamp_seconds gauge action
 qmail_exporter_source_up gauge source
 qmail_exporter_source_errors_total counter source kind
 qmail_exporter_events_total counter
@@ -86,10 +98,8 @@ qmail_exporter_log_unparsed_lines_total counter
 qmail_exporter_log_lag_seconds gauge
 qmail_exporter_log_last_line_timestamp_seconds gauge
 """
-ONLY_WITH_PROCESSES = {"qmail_running_deliveries"} | {
-    f"qmail_process_{fact}"
-    for fact in ("cpu_seconds_total", "resident_memory_bytes", "open_fds", "start_time_seconds")
-}
+OPTIONAL = ("qmail_outage", "qmail_hook", "qmail_double_bounce")
+"""Of the hook, and of the log of double bounces, where there is one."""
 HOSTILE = (b'a@"quoted\\"', b"a@new\nline.example", b"a@caf\xc3\xa9.example", b"a@\xff\xfe", b"a@" + b"x" * 900, b"a@", b"none",
            b"a@(other)", b"a@{}", b"a@\x1b[31m", b"a@#", b"a@ ", b"a@A.example", b"a@a.example.", b"a@[192.0.2.1]", b"a@%00")  # fmt: skip
 
@@ -143,16 +153,35 @@ def test_contract_is_kept() -> None:
 def test_every_family_is_shown(populated: tuple[Rig, Collection]) -> None:
     """On a queue with something of everything each family has samples, with its labels and `queue`."""
     made, collection = populated
+    add_processes(collection)
     shown = {metric.name: metric for metric in QmailCollector(collection, made.clock).collect()}
     for expected in FAMILIES:
         metric = shown.get(expected.name.removesuffix("_total"))
         if metric is None:
-            assert expected.name in ONLY_WITH_PROCESSES
+            assert expected.name.startswith(OPTIONAL)
             continue
         assert metric.type == expected.kind
         for sample in metric.samples:
             assert set(sample.labels) - {"le"} == {"queue", *expected.labels}
             assert all(sample.labels.values())
+
+
+def add_processes(collection: Collection) -> None:
+    """Have the host's processes be those of a qmail, some of whose facts may not be known."""
+    found = [Process("qmail-send", 1.5, 4096, 9, 1.7e9), Process("qmail-clean", None, None, None, None)]
+    collection.hosts["default"].processes = Processes(found, {"local": 0, "remote": 3})
+
+
+def test_processes_are_shown_as_far_as_they_are_known(populated: tuple[Rig, Collection]) -> None:
+    """Each program is up or not; a fact that this user may not know is absent, and is no zero."""
+    made, collection = populated
+    add_processes(collection)
+    seen = made.series(collection)
+    up = family(seen, "qmail_process_up")
+    assert {program for (program,), is_up in up.items() if is_up} == {"qmail-send", "qmail-clean"}
+    assert len(up) == 4
+    assert family(seen, "qmail_process_open_fds") == {("qmail-send",): 9.0}
+    assert family(seen, "qmail_running_deliveries") == {("local",): 0.0, ("remote",): 3.0}
 
 
 def test_text_and_openmetrics_agree(populated: tuple[Rig, Collection]) -> None:

@@ -191,7 +191,7 @@ class LogWatch:
         for text, moment in self._prefixes.strip(batch.lines, batch.times, time()):
             try:
                 yield parse(text, moment)
-            except FormatError:
+            except FormatError:  # noqa: PERF203 - a line that is not understood must not cost the next
                 self.unparsed += 1
                 if self.unparsed <= TOLD:
                     logger.warning("a log line is not understood", log=self.follower.path, line=text[:200])

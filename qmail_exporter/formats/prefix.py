@@ -20,6 +20,7 @@ _TAI_EPOCH = 2**62 + 10
 """TAI64's second of Unix time 0; daemontools adds 10 s always, whatever leap seconds came since."""
 _LATEST = 10**12
 """Seconds; what claims to be later, or before 1970, is no time."""
+_TAI64N = 25  # bytes of a label
 _NANOSECONDS = Struct(">I").unpack
 _PART = 799
 _MAX_PARTS = 64  # qmail-send keeps a report under 10,000 bytes
@@ -66,12 +67,10 @@ class Prefixes:
         `now`.  A line that splogger broke comes out when its last part has come.
         """
         for line, known in zip(lines, times if times is not None else repeat(now), strict=False):
-            if line[:1] == b"@":
+            label, _, text = line.partition(b" ")
+            if label[:17] == self._label and len(label) == _TAI64N:
                 # Nearly all lines of most logs come this way, many of them within one second.
-                label, _, text = line.partition(b" ")
                 try:
-                    if label[:17] != self._label or len(label) != 25:
-                        self._new_second(label)
                     (nanoseconds,) = _NANOSECONDS(unhexlify(label[17:]))
                 except ValueError:
                     yield line, known
@@ -82,7 +81,9 @@ class Prefixes:
 
     def _other(self, line: bytes, known: float) -> Iterator[tuple[bytes, float]]:
         first = line[:1]
-        if not (first.isdigit() or first.isupper() or first == b"<"):
+        if first == b"@":
+            yield self._new_second(line, known)
+        elif not (first.isdigit() or first.isupper() or first == b"<"):
             yield line, known
         elif m := _SVLOGD.fullmatch(line):
             yield m[4], _utc(m, known)
@@ -93,11 +94,17 @@ class Prefixes:
         else:
             self.foreign += 1
 
-    def _new_second(self, label: bytes) -> None:
-        second = int.from_bytes(unhexlify(label[1:17]), "big") - _TAI_EPOCH
-        if len(label) != 25 or not 0 <= second < _LATEST:
-            raise ValueError("not TAI64N, or far from now")
+    def _new_second(self, line: bytes, known: float) -> tuple[bytes, float]:
+        label, _, text = line.partition(b" ")
+        try:
+            digits = unhexlify(label[1:])
+        except ValueError:
+            return line, known
+        second = int.from_bytes(digits[:8], "big") - _TAI_EPOCH
+        if len(label) != _TAI64N or not 0 <= second < _LATEST:
+            return line, known
         self._label, self._second = label[:17], second
+        return text, second + int.from_bytes(digits[8:], "big") / 1e9
 
     def _syslog(self, program: bytes, rest: bytes) -> Iterator[tuple[bytes, float]]:
         stamped = _STAMP.fullmatch(rest) if program in self._programs else None

@@ -11,11 +11,11 @@ when a deferral of it is known: success and failure need no entry, as the files 
 from collections.abc import Iterator
 from math import inf
 
-from qmail_exporter.formats import FormatError
 from qmail_exporter.formats.envelope import ChannelFile, Message
 from qmail_exporter.formats.reason import REASONS
 from qmail_exporter.formats.retry import next_attempt, skip_for
 from qmail_exporter.queue.domains import domain_of
+from qmail_exporter.queue.look import only_recipient, row_without_recipient, valid_files
 from qmail_exporter.queue.recent import Recent
 from qmail_exporter.queue.recipients import Channel, Recipients
 from qmail_exporter.queue.sums import LOCAL, SECOND, Sums
@@ -27,15 +27,12 @@ from qmail_exporter.queue.table import (
     NO_CHANNEL,
     NOT_DEFERRED,
     SEVERAL,
-    TODO,
     UNKNOWN_SENDER,
     Row,
     Table,
 )
 
 MAX_DEPARTED = 16384
-_EARLY, _LATE = -(1 << 62), 1 << 62  # beyond these a row could not hold a time, or what follows from it
-_D, _RECORDS = ord("D"), frozenset(b"TD")
 _new = tuple.__new__
 _REASON_NUMBERS = {reason: number for number, reason in enumerate(REASONS)}
 
@@ -82,14 +79,14 @@ class Queue:
                 self._departed.put(msg, old.arrival_ns)
             return old is not None
         same = old if old is not None and old.arrival_ns == message.arrival_ns else None
-        files, several = _valid_files(message), None
+        files, several = valid_files(message), None
         if len(files) == 1 and files[0].content.count(b"\0") == 1:
             row = self._look_single(msg, message, files[0], same)
         elif files:
             several = self._look_several(msg, message, files, same)
-            row = _row_without_recipient(message, SEVERAL)
+            row = row_without_recipient(message, SEVERAL)
         else:
-            row = _row_without_recipient(message, 0)
+            row = row_without_recipient(message, 0)
         if row == old and (several is None or several.equals(self._several.get(msg))):
             return False
         self._table.put(msg, row)
@@ -193,19 +190,16 @@ class Queue:
 
     def _look_single(self, msg: int, message: Message, file: ChannelFile, same: Row | None) -> Row:
         name, content, mtime = file
-        first, address = content[0], content[1:-1]
-        if content[-1] or first not in _RECORDS:
-            raise FormatError("channel: not one record, to do or done")
-        if not _EARLY < mtime < _LATE:
-            raise FormatError("channel: a time out of range")
+        done, address = only_recipient(content)
         arrival_ns, size, _, kind, birth, changed, _, failed = message
+        assert birth is not None  # noqa: S101 - or the file would not be valid
         number = self.sums.channel(name)
         attempt, reason = NEVER, NOT_DEFERRED
         if same is not None:
             attempt, reason = self._memory(msg, same, number, address)
         due = self._due(name, mtime, attempt, (arrival_ns, birth, changed))
         flags, place = FAILED if failed else 0, 0
-        if first == _D:
+        if done:
             flags |= DONE
             reason = NOT_DEFERRED
         elif name != LOCAL:
@@ -218,10 +212,9 @@ class Queue:
         self, msg: int, message: Message, files: tuple[ChannelFile, ...], same: Row | None
     ) -> Recipients:
         before = self._several.get(msg) if same else None
+        assert message.birth is not None  # noqa: S101 - or the files would not be valid
         several = Recipients((message.arrival_ns, message.birth, message.info_changed))
         for name, content, mtime in files:
-            if not _EARLY < mtime < _LATE:
-                raise FormatError("channel: a time out of range")
             number = self.sums.channel(name)
             file = Channel(content, mtime, before.channels.get(number) if before else None)
             file.due = self._due(name, mtime, file.attempt, several.ages)
@@ -285,27 +278,3 @@ class Queue:
             self.sums.add_several(several)
         if before is not None:
             self.sums.remove_several(before)
-
-
-def _valid_files(message: Message) -> tuple[ChannelFile, ...]:
-    """The channels' files that are neither empty nor, for want of a birth, not valid yet."""
-    if not _EARLY < message.arrival_ns < _LATE:
-        raise FormatError("mess: a time out of range")
-    files = message.channels
-    if message.birth is None:
-        return ()
-    if not _EARLY < message.birth < _LATE:
-        raise FormatError("info: a time out of range")
-    return files if len(files) == 1 and files[0].content else tuple(file for file in files if file.content)
-
-
-def _row_without_recipient(message: Message, flags: int) -> Row:
-    arrival_ns, size, todo, sender, birth, changed, _, failed = message
-    return Row(
-        arrival_ns=arrival_ns,
-        size=size,
-        birth=NEVER if birth is None else birth,
-        changed=changed,
-        flags=flags | (TODO if todo else 0) | (FAILED if failed else 0),
-        sender=UNKNOWN_SENDER if sender is None else sender,
-    )

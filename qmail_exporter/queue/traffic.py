@@ -68,6 +68,7 @@ class DomainTraffic:
         self.seats = seats
         self.seated: dict[str, Results] = {}
         self.other: Results = defaultdict(int)
+        self._most = 32 * seats + 1024
         self._aside: dict[str, Results] = {}
         self._recent: defaultdict[str, float] = defaultdict(float)
 
@@ -79,8 +80,8 @@ class DomainTraffic:
         counts[result] += 1
         recent = self._recent
         recent[domain] += 1
-        if len(recent) > 32 * self.seats + 1024:
-            most = nlargest(16 * self.seats + 512, recent.items(), key=itemgetter(1))
+        if len(recent) > self._most:
+            most = nlargest(self._most // 2, recent.items(), key=itemgetter(1))
             self._recent = defaultdict(float, most)
 
     def elect(self) -> None:

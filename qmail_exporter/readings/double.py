@@ -9,7 +9,7 @@ from qmail_exporter.readings.view import Reading, Sample, View
 def by_domain(view: View) -> Iterator[Sample]:
     if view.double_bounces is not None:
         for domain, counts in view.double_bounces.domains.shown().items():
-            yield (domain,), counts.total()
+            yield (domain,), sum(counts.values())
 
 
 def count(fact: Callable[[DoubleBounces], int]) -> Reading:

@@ -156,9 +156,8 @@ class Tree(Layout):
             holders: dict[str, Place | None] = {}
             for channel in filter(None, channels):
                 names = yield from self._names(channel)
-                several = holders.keys() & names
-                holders.update(dict.fromkeys(names, channel))
-                holders.update(dict.fromkeys(several))
+                holders.update({name: None if name in holders else channel for name in names})
+                yield [], 0.0
             names = yield from self._names(mess)
             found: list[tuple[int, State]] = []
             content = 0

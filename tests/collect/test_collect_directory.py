@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +288,78 @@ def test_queue_without_permission_names_its_path(
     assert collection.queues[0].errors["queue", "open"] == 1
 
 
+def test_deferral_of_an_unknown_message_brings_a_look(watched: tuple[Rig, Collection]) -> None:
+    """A message whose events were lost without a word is looked at when the log tells of its deferral."""
+    made, collection = watched
+    watch = collection.queues[0]
+    made.send(b"full@late.example")
+    made.qmail.pump()
+    assert watch.watcher is not None
+    watch.watcher.read()
+    collection.refresh(1.0)
+    assert (
+        family(made.series(collection), "qmail_domain_deferred_recipients")["late.example", "mailbox_full"]
+        == 1
+    )
+
+
+def test_unwatched_queue_that_is_replaced_is_noticed(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without events too: a tick sees that the path leads elsewhere."""
+    made = rig(start=False)
+
+    def refuse(*_: object) -> Watcher:
+        raise WatchError(28, "no more inotify watches to be had", "/q")
+
+    monkeypatch.setattr(directory, "Watcher", refuse)
+    collection = made.collection()
+    settle(collection)
+    shutil.copytree(made.queue, tmp_path / "copy", ignore=shutil.ignore_patterns("trigger"))
+    os.rename(made.queue, tmp_path / "old")
+    os.rename(tmp_path / "copy", made.queue)
+    settle(collection)
+    assert collection.queues[0].sweeps.done["replaced"] == 1
+
+
+def test_area_that_can_be_read_again(
+    watched: tuple[Rig, Collection], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an area's files could not tell while it was broken is read, and what the log told meanwhile, once it is not."""
+    caplog.set_level("INFO")
+    made, collection = watched
+    watch = collection.queues[0]
+    assert watch.tree is not None
+    watch.tree.broken["remote"] = OSError(5, "Input/output error", str(made.queue / "remote" / "0"))
+    watch._next_try = float("inf")
+    collection.tick()
+    seen = made.series(collection)
+    assert family(seen, "qmail_exporter_source_up")["remote",] == 0
+    assert not family(seen, "qmail_domain_pending_recipients")
+    watch._next_try = 0.0
+    check_equals_fresh(made, collection)
+    assert watch.sweeps.done["readable"] == 1
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages.count("cannot read remote: Input/output error") == 1
+    assert messages.count("readable again") == 1
+
+
+def test_reused_number_is_looked_at_though_put_off(watched: tuple[Rig, Collection]) -> None:
+    """When the log names a message as new whose number's look was put off, it is looked at before that is taken in."""
+    made, collection = watched
+    watch = collection.queues[0]
+    msg = next(iter(made.qmail.ledger.messages))
+    watch._costly[msg] = float("inf")
+    watch.pending = {msg}
+    made.log(b"new msg %d" % msg)
+    collection.refresh(1.0, exact=False)
+    assert msg in watch.pending
+    made.qmail.touch(msg, 77.0)
+    made.log(b"new msg %d" % msg)
+    collection.refresh(1.0, exact=False)
+    assert family(made.series(collection), "qmail_queue_oldest_message_timestamp_seconds") == {(): 77.0}
+
+
 # --- sweeps
 
 
@@ -295,7 +367,10 @@ def test_sweep_wanted_during_a_sweep_comes_after_it() -> None:
     """What is lost while one is under way is in doubt until the next has ended; an audit casts no doubt."""
     sweeps = Sweeps()
     sweeps.want("start")
-    walk = lambda _: iter((0.5,))
+
+    def walk(_: str) -> Iterator[float]:
+        return iter((0.5,))
+
     assert not sweeps.step(walk)
     sweeps.want("audit")
     sweeps.want("overflow")

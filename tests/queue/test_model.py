@@ -111,6 +111,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(log_since=st.sampled_from([None, T0 - 50, T0 + 50]))
     def begin(self, log_since: float | None) -> None:
+        """The log reaches back to a moment, or not at all."""
         self.queue.log_since = log_since
 
     # --- what happens at the queue
@@ -123,7 +124,7 @@ class Machine(RuleBasedStateMachine):
         step=st.integers(0, 100),
         stage=st.sampled_from(["info", "info", "info", "todo", "mess"]),
     )
-    def arrive(
+    def arrive(  # noqa: PLR0917
         self,
         msg: int,
         size: int,
@@ -144,6 +145,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.living)
     @rule(data=st.data(), stage=st.sampled_from(["todo", "info", "info"]))
     def proceed(self, data: st.DataObject, stage: str) -> None:
+        """A message gets one stage further, and is looked at."""
         msg = data.draw(st.sampled_from(sorted(self.living)))
         if self.living[msg].stage != "info":
             self.living[msg].stage = stage
@@ -185,6 +187,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.living)
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
+        """A message ends; no look has seen it yet."""
         del self.living[data.draw(st.sampled_from(sorted(self.living)))]
 
     # --- what the model is told
@@ -262,6 +265,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(msg=st.integers(1, 4))
     def renew(self, msg: int) -> None:
+        """The log says that the number begins anew."""
         self.queue.renew(msg)
         if msg in self.applied:
             self.applied[msg][1].told.clear()
@@ -319,6 +323,7 @@ class Machine(RuleBasedStateMachine):
         self.recipients_are_those_of_a_recount()
 
     def recipients_are_those_of_a_recount(self) -> None:
+        """So is every sum over recipients."""
         sums = self.queue.sums
         pending: Counter[str] = Counter()
         done: Counter[str] = Counter()
