@@ -10,8 +10,10 @@ from qmail_exporter.cli import main
 from qmail_exporter.collect.sweeps import REASONS as SWEEPS
 from qmail_exporter.formats.log import KINDS
 from qmail_exporter.formats.reason import REASONS
+from qmail_exporter.hook import RESULTS
 from qmail_exporter.metrics import FAMILIES, Family
-from qmail_exporter.readings import HORIZONS
+from qmail_exporter.outage import SKIPS, State
+from qmail_exporter.readings.queue import HORIZONS
 from qmail_exporter.sources.host import PROGRAMS
 
 _ROOT = Path(__file__).parents[1]
@@ -30,6 +32,15 @@ _CHAPTERS = {
     "qmail_tcpto_hosts": (
         "The host",
         "What runs, what is set, what room is left, and which hosts qmail has given up on for now.",
+    ),
+    "qmail_double_bounces_total": (
+        "Double bounces",
+        """From the log that `qmail-exporter record-double-bounce` writes, if `--double-bounces.log` names it. Only what comes after the
+exporter's start is counted.""",
+    ),
+    "qmail_outage_state": (
+        "The outage hook",
+        "What deliveries and probes tell of the network, and what was done about it. [outage.md](outage.md) explains the states and reasons.",
     ),
     "qmail_exporter_source_up": (
         "The exporter",
@@ -69,6 +80,10 @@ _LABELS = """
 | `within` | {horizons}: `0` is those that have passed `queuelifetime` and not been tried since |
 | `program` | {programs} |
 | `state` | `suspect`: has timed out; `dead`: twice or more, and qmail-remote passes it over for 64 to 97 minutes after the last time |
+| `state` of `qmail_outage_state` | {states} |
+| `action` | `tcpok`, `command`, `redeliver`: those that are set |
+| `result` of `qmail_hook_runs_total` | {results} |
+| `reason` of `qmail_hook_skipped_total` | {skips} |
 | `source` | an area of the queue (`mess`, `todo`, `info`, `bounce`, a channel), `inotify`, `log`, `tcpto`, `control`, `filesystem`, `processes` |
 """
 
@@ -88,6 +103,9 @@ def metrics() -> str:
         horizons=_codes(HORIZONS),
         programs=_codes(PROGRAMS),
         sweeps=_codes(SWEEPS),
+        states=_codes(state.value for state in State),
+        results=_codes(RESULTS),
+        skips=_codes(SKIPS),
     )
 
 

@@ -20,13 +20,13 @@ from qmail_exporter import __version__, logfmt, server, systemd
 from qmail_exporter.collect import Collection, DoubleBounceWatch, HostWatch, LogWatch, QueueWatch
 from qmail_exporter.config import Config, LogSpec, QueueSpec
 from qmail_exporter.discover import find_logs, find_queues
-from qmail_exporter.hook import Hook
 from qmail_exporter.metrics import QmailCollector
 from qmail_exporter.sources.logs import open_log
 from qmail_exporter.web import Site, make_app
 from qmail_exporter.wiring import make_hook
 
 if TYPE_CHECKING:
+    from qmail_exporter.hook import Hook
     from qmail_exporter.sources.inotify import Watcher
 
 logger = logfmt.get_logger(__name__)

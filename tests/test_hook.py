@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from qmail_exporter.config import HookConfig
 from qmail_exporter.demo.qmail import Clock, Qmail, run
 from qmail_exporter.demo.world import Domain, World
 from qmail_exporter.formats.envelope import domain
 from qmail_exporter.formats.log import Delivery, Starting, parse
 from qmail_exporter.formats.reason import answered, reason
 from qmail_exporter.formats.tcpto import Host, Table, parse_tcpto
-from qmail_exporter.config import HookConfig
 from qmail_exporter.hook import Hook
 from qmail_exporter.outage import State
 from qmail_exporter.outage.told import host_of, passed_over

@@ -1,6 +1,7 @@
 """What qmail-send's log has told: counters since the start, and the last status line."""
 
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 
 from qmail_exporter.formats.log import KINDS
 from qmail_exporter.formats.reason import REASONS
@@ -31,19 +32,19 @@ def _log_ended(traffic: Traffic) -> Iterator[Sample]:
 
 
 def _deliveries_started(traffic: Traffic) -> Iterator[Sample]:
-    for channel in dict.fromkeys((*CHANNELS, *traffic.started)):
+    for channel in dict.fromkeys((*CHANNELS, *sorted(traffic.started))):
         yield (channel,), traffic.started[channel]
 
 
 def _deliveries(traffic: Traffic) -> Iterator[Sample]:
     usual = [(channel, result) for channel in CHANNELS for result in RESULTS]
-    for labels in dict.fromkeys((*usual, *traffic.results)):
+    for labels in dict.fromkeys((*usual, *sorted(traffic.results))):
         yield labels, traffic.results[labels]
 
 
 def _problems(traffic: Traffic) -> Iterator[Sample]:
     usual = [("remote", result, reason) for result in RESULTS[1:] for reason in REASONS]
-    for labels in dict.fromkeys((*usual, *traffic.problems)):
+    for labels in dict.fromkeys((*usual, *sorted(traffic.problems))):
         yield labels, traffic.problems[labels]
 
 
@@ -64,7 +65,7 @@ def _bounced(traffic: Traffic) -> Iterator[Sample]:
 
 
 def _durations(traffic: Traffic) -> Iterator[Sample]:
-    for labels, histogram in traffic.durations.items():
+    for labels, histogram in sorted(sorted(traffic.durations.items(), key=itemgetter(0))):
         yield labels, _classic(histogram)
 
 

@@ -50,7 +50,7 @@ def rescans(view: View) -> Iterator[Sample]:
 
 
 def log_lines(view: View) -> Iterator[Sample]:
-    for kind, count in view.watch.flow.traffic.lines.items():
+    for kind, count in sorted(view.watch.flow.traffic.lines.items()):
         yield (kind,), count
     if view.log is not None:
         yield ("foreign",), view.log.foreign

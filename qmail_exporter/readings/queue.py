@@ -138,11 +138,11 @@ def domain_deferred(view: View) -> Iterator[Sample]:
     domains = view.watch.queue.sums.domains
     rest = domains.deferred.copy()
     for domain in _shown(view):
-        for reason, count in (domain.deferred or {}).items():
+        for reason, count in sorted((domain.deferred or {}).items()):
             rest[reason] -= count
             if count:
                 yield (domain.name, REASONS[reason]), count
-    for reason, count in rest.items():
+    for reason, count in sorted(rest.items()):
         if count:
             yield (OTHER, REASONS[reason]), count
 
