@@ -1,6 +1,10 @@
 """What tests of several parts share: hypothesis's profile, and simulated qmails with what watches them (rig.py)."""
 
+import logging
 import os
+import pwd
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +19,39 @@ from rig import Rig
 # The machines that run this differ too much for deadlines, and a queue on disk is no slow strategy.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
+
+_NOBODY = 65534
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """Undo what programs do to their process when a test calls one: umask, and where logs go."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    umask = os.umask(0o022)
+    yield
+    os.umask(umask)
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
+
+@pytest.fixture
+def as_nobody() -> dict[str, Any]:
+    """How subprocess runs somebody who may read only what everybody may; skips where that cannot be."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    try:
+        pwd.getpwuid(_NOBODY)
+    except KeyError:
+        pytest.skip("there is no user nobody")
+    who: dict[str, Any] = {"user": _NOBODY, "group": _NOBODY}
+    importing = [sys.executable, "-c", "import qmail_exporter.daemon"]
+    root = str(Path(__file__).parent.parent)
+    try:
+        subprocess.run(importing, env={"PYTHONPATH": root}, cwd="/", check=True, capture_output=True, **who)
+    except (PermissionError, subprocess.CalledProcessError):
+        pytest.skip("nobody may not read this Python or the package")
+    return who
 
 
 @pytest.fixture

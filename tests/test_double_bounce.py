@@ -20,6 +20,7 @@ from qmail_exporter.formats.qsbmf import DoubleBounce, parse
 from stage import answer, simulation
 
 NOW = 1_800_000_000.25
+SOURCE = str(Path(record.__file__).parents[1])
 SORRY = b"""I'm afraid I wasn't able to deliver your message to the following addresses.
 This is a permanent error; I've given up. Sorry it didn't work out.
 """
@@ -375,7 +376,7 @@ _LOADED = "import sys; from qmail_exporter.record import main; print(*sorted(sys
 def test_it_starts_fast(tmp_path: Path) -> None:
     """A delivery takes less than 60 ms, because next to nothing is imported for it."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {os.getcwd()!r}); {_LOADED}", "--file", str(tmp_path / "log")],
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {SOURCE!r}); {_LOADED}", "--file", str(tmp_path / "log")],
         input=DOUBLE, capture_output=True, check=True,
     )  # fmt: skip
     loaded = set(done.stdout.decode().split())

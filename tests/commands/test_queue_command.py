@@ -24,6 +24,7 @@ from stage import Command, Done
 MakeRig = Callable[..., Rig]
 RECORDED = Path(__file__).parents[1] / "data" / "recorded"
 ROUNDS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
+SOURCE = str(Path(queue_command.__file__).parents[2])
 _HEAD = re.compile(rb"(?m)^(?=\d)")
 
 
@@ -524,15 +525,20 @@ def test_malformed_message(rig: MakeRig, command: Command) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_queue_that_may_not_be_read(rig: MakeRig) -> None:
+def test_queue_that_may_not_be_read(rig: MakeRig, as_nobody: dict[str, Any]) -> None:
     """A user who may not read the queue gets one line that says what, and status 1."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         made = rig(home=Path(directory) / "home")
-        for area in ("info", "local", "remote"):
+        for path in (made.home, *made.home.rglob("*")):
+            if path.is_dir():
+                path.chmod(0o755)
+        for area in ("bounce", "info", "local", "remote"):
             (made.queue / area).chmod(0o700)
         argv = [sys.executable, "-m", "qmail_exporter", "queue", f"--qmail.home={made.home}", "--no-log"]
-        done = subprocess.run(argv, capture_output=True, check=False, user="nobody")
+        done = subprocess.run(
+            argv, capture_output=True, check=False, cwd="/", env={"PYTHONPATH": SOURCE}, **as_nobody
+        )
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1
     assert b"cannot read all of bounce, info, local, remote: " in done.stderr

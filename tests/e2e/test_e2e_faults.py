@@ -1,13 +1,11 @@
 """`serve` beside a simulated qmail when things go wrong: stopped, killed, forbidden, overrun."""
 
 import os
-import pwd
 import random
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,10 +15,9 @@ from typing import Any
 import pytest
 
 from rig import Rig, Series, family, ledger_state, shown, state
-from serving import ROOT, Exporter, until
+from serving import Exporter, until
 
 MakeRig = Callable[..., Rig]
-NOBODY = 65534
 
 
 def flags(rig: Rig) -> list[str]:
@@ -149,25 +146,6 @@ def open_home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)  # noqa: S103 - others must get in
         yield Path(directory)
-
-
-@pytest.fixture
-def as_nobody() -> dict[str, Any]:
-    """How subprocess runs somebody who may read only what everybody may."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
-    try:
-        pwd.getpwuid(NOBODY)
-    except KeyError:
-        pytest.skip("there is no user nobody")
-    who: dict[str, Any] = {"user": NOBODY, "group": NOBODY}
-    importing = [sys.executable, "-c", "import qmail_exporter.daemon"]
-    tried = subprocess.run(
-        importing, env={"PYTHONPATH": str(ROOT)}, cwd="/", check=False, capture_output=True, **who
-    )
-    if tried.returncode:
-        pytest.skip("nobody may not read this Python or the package")
-    return who
 
 
 def everybody(rig: Rig) -> None:
