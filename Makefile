@@ -78,7 +78,7 @@ install = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && export DEBIAN_
 missing = $(strip $(foreach pair,$(1),$(call package-unless,$(subst =, ,$(pair)))))
 package-unless = $(if $(shell command -v $(word 1,$(1)) 2>/dev/null),,$(word 2,$(1)))
 
-debian-packages: LACKING = $(call missing,promtool=prometheus multilog=daemontools svlogd=runit strace=strace logrotate=logrotate)
+debian-packages: LACKING = $(call missing,promtool=prometheus multilog=daemontools svlogd=runit strace=strace logrotate=logrotate setfacl=acl)
 debian-packages:
 	@[ -z '$(LACKING)' ] || { $(call install,$(LACKING)); } || echo 'Some tests will be skipped, for lack of: $(LACKING)'
 

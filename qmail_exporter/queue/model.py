@@ -117,7 +117,10 @@ class Queue:
             file = several.channels.get(number)
             if file is None or time * SECOND < several.ages[0]:
                 return
-            if file.begins_pass(recipient) or self._is_over(file.attempt):
+            over = self._is_over(file.attempt)
+            if over:
+                file.begin_anew()
+            if over or file.begins_pass(recipient):
                 file.attempt = attempt
                 self._reschedule_file(several, number, file)
             return

@@ -47,6 +47,13 @@ class Channel:
         self.parity ^= _PASS
         return True
 
+    def begin_anew(self) -> None:
+        """A new qmail-send begins a pass.  The one that ended with the old may not have come to every recipient."""
+        self.outcomes = {
+            recipient: outcome & ~_PASS | self.parity for recipient, outcome in self.outcomes.items()
+        }
+        self.parity ^= _PASS
+
     def defer(self, recipient: bytes, reason: int) -> None:
         """The log says that the recipient was deferred in this pass."""
         self.outcomes[recipient] = reason | self.parity

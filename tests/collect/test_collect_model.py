@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qmail_exporter.collect import Collection
@@ -215,6 +215,16 @@ def attempts_due(play: Play) -> dict[str, tuple[float, float]] | None:
     }
 
 
+SAVED_TIMES = [("inject", [b"fail@x.example", b"ok@x.example", b"defer@mail.test", b"full@z.example"], b"#@[]"), ("receive", 10),
+               ("tick",), ("step",), ("work", 60), ("lag",), ("wait", 3600), ("stop",), ("work", 60), ("start",)]  # fmt: skip
+"""A clean exit leaves next attempts in files whose content stays the same."""
+CUT_PASS = [("inject", [b"mangle@w.example", b"defer@mail.test", b"hole-30@z.example"], b"#@[]"), ("receive", 8), ("work", 60),
+            ("wait", 700000), ("work", 60), ("kill",), ("start",), ("work", 60), ("wait", 700000), ("work", 60)]  # fmt: skip
+"""A kill ends a pass before it came to every recipient."""
+
+
+@example(ops=SAVED_TIMES, reuse=True, compare_at=set())
+@example(ops=CUT_PASS, reuse=False, compare_at=set())
 @settings(max_examples=80)
 @given(ops=ops, reuse=st.booleans(), compare_at=st.sets(st.integers(0, 60), max_size=2))
 def test_model_equals_a_fresh_scan_and_the_ledger(

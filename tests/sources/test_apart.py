@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -74,8 +74,13 @@ def has_ended(pid: int) -> bool:
 
 
 def kept(pid: int) -> list[str]:
-    """Return what a process has open beside its standard descriptors."""
-    return sorted(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2)
+    """Return what a process has open beside its standard descriptors, less what it closes at this moment."""
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            if int(fd) > 2:
+                found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return sorted(found)
 
 
 def fill(queue: QueueDir, count: int) -> None:
