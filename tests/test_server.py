@@ -485,3 +485,14 @@ def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(server.ListenError) as caught:
         server.listen(["mail.example:1"])
     assert str(caught.value) == "cannot listen on mail.example:1: Name or service not known"
+
+
+def test_connections_do_not_wait_for_acknowledgements() -> None:
+    """What is accepted sends at once (TCP_NODELAY), as an answer is several writes."""
+    (made,) = server.listen(["127.0.0.1:0"])
+    made.setblocking(True)
+    listener = server._Listener(made, server._Connections())
+    with listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

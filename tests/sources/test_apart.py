@@ -65,12 +65,18 @@ def until(holds: Callable[[], bool]) -> None:
         select.select([], [], [], 0.005)
 
 
-def has_ended(pid: int) -> bool:
+def state(pid: int) -> str:
+    """Return a process's state as proc(5) has it: T is stopped, Z ended and not reaped, X gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in b"ZX"
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+            return file.read().rpartition(")")[2].split()[0]
     except OSError:
-        return True
+        return "X"
+
+
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: state(pid) == "T")
 
 
 def kept(pid: int) -> list[str]:
@@ -136,7 +142,7 @@ def test_a_step_never_waits(queue: QueueDir, tree: Tree) -> None:
     fill(queue, 10)
     with closing(scan_apart(tree)) as running:
         for pid in children(running):
-            os.kill(pid, signal.SIGSTOP)
+            stop(pid)
         list(iter(lambda: next(running), None))
         assert next(running) is None
         assert not select.select([running], [], [], 0)[0]
@@ -251,6 +257,7 @@ def test_what_a_child_keeps(queue: QueueDir, tree: Tree, monkeypatch: pytest.Mon
         with closing(scan_apart(tree)) as running, open(os.devnull, "rb"):
             for pid in children(running):
                 until(lambda pid=pid: os.getpriority(os.PRIO_PROCESS, pid) == nice)  # type: ignore[misc]
+                stop(pid)
                 pipe, *directories = reversed(kept(pid))
                 assert pipe.startswith("pipe:")
                 assert directories
@@ -282,7 +289,7 @@ def test_the_parent_goes(queue: QueueDir) -> None:
         pids = [int(word) for word in parent.stdout.readline().split()]
         assert pids
         parent.kill()
-    until(lambda: all(map(has_ended, pids)))
+    until(lambda: all(state(pid) in "ZX" for pid in pids))
 
 
 def test_with_other_threads(queue: QueueDir, tree: Tree) -> None:
