@@ -65,7 +65,6 @@ def _deferred(place: Path, queue: Path, messages: int, empty: int) -> Iterator[R
     what = f"scrape, {messages:,} messages, {fill.DOMAINS} domains"
     yield Row(what, of_large, "limit", Figure([10.0], "{:.0f} ms"), ("≤", 1))
     yield Row(what, of_large, f"{SMALL:,} messages", of_small, ("≤", 1.3))
-    shutil.rmtree(queue)
 
 
 def _memory(what: str, sizes: list[int], messages: int) -> Row:

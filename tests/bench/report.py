@@ -98,13 +98,12 @@ def table(rows: Iterable[Row]) -> str:
 def machine() -> list[str]:
     """Describe the machine and the programs, a line each."""
     model = _field("/proc/cpuinfo", "model name") or platform.machine()
-    memory = int((_field("/proc/meminfo", "MemTotal") or "0").split()[0]) / 2**20
     packages = ", ".join(
         f"{name} {version(name)}" for name in ("prometheus-client", "hypercorn", "pyinotify", "psutil")
     )
     kernel = ".".join(platform.release().split(".")[:2])
     lines = [
-        f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB of memory, Linux {kernel}",
+        f"{os.cpu_count()} cores of {model}, {memory('MemTotal') / 2**30:.0f} GiB of memory, Linux {kernel}",
         f"{platform.python_implementation()} {platform.python_version()} ({platform.python_compiler()})",
         f"qmail_exporter {__version__}, {packages}",
     ]
@@ -123,6 +122,11 @@ def document(rows: Iterable[Row], sizes: str) -> str:
 def progress(text: str) -> None:
     """Tell whoever waits what is being done."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - a bench has no log
+
+
+def memory(field: str) -> int:
+    """Return a field of /proc/meminfo in bytes; 0 if there is none."""
+    return int((_field("/proc/meminfo", field) or "0").split()[0]) * 1024
 
 
 def _field(path: str, name: str) -> str | None:

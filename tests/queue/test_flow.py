@@ -276,8 +276,11 @@ def test_open_deliveries_are_bounded(flow: Flow) -> None:
     """A log without ends fills the memory of open deliveries to a limit; each given up is counted."""
     for number in range(1, MAX_OPEN + 4):
         tell(flow, starting(number))
-    tell(flow, starting(MAX_OPEN))
+    tell(flow, starting(4))
     assert (len(flow.open), flow.traffic.forgotten, min(flow.open)) == (MAX_OPEN, 3, 4)
+    tell(flow, starting(MAX_OPEN + 4))
+    assert (len(flow.open), flow.traffic.forgotten, min(flow.open)) == (MAX_OPEN, 4, 4)
+    assert 5 not in flow.open
 
 
 def test_births_are_bounded(flow: Flow) -> None:
@@ -311,3 +314,22 @@ def test_channels_are_bounded(flow: Flow) -> None:
         tell(flow, starting(1, channel=f"c{number}"), b"delivery 1: success: ok/")
     assert len(flow.traffic.started) == len(flow.traffic.results) == MAX_CHANNELS + 1
     assert flow.traffic.started["unknown"] == flow.traffic.results["unknown", "success"] == 8
+
+
+def test_ends_of_remote_deliveries_are_passed_on(flow: Flow) -> None:
+    """Who asks is told of each delivery that ends, on any channel but `local`, and of old ones too; not of unknown ones."""
+    heard: list[tuple[str, bytes, str, str, float, float]] = []
+    flow.on_delivery = lambda *told: heard.append(told)
+    with flow.recalling():
+        tell(flow, starting(1), b"delivery 1: success: ok/")
+    tell(
+        flow,
+        starting(1, channel="slow", to="b@Y.example"),
+        b"delivery 1: report mangled, will defer",
+        step=3.0,
+    )
+    tell(flow, starting(1, channel="local"), b"delivery 1: success: ok/", b"delivery 2: success: ok/")
+    assert heard == [
+        ("x.example", b"ok/", "success", "", T0 + 1, 1.0),
+        ("y.example", b"", "deferral", "system", T0 + 3, 3.0),
+    ]

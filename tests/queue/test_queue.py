@@ -123,6 +123,14 @@ def test_touching_moves_the_schedule_from_the_next_attempt_on() -> None:
         assert queue.sums.due[0].first() == T0 - 86400 + (isqrt(86700) + 20) ** 2
 
 
+def test_attempt_in_the_second_of_the_birth_goes_by_it() -> None:
+    """A message tried in the very second in which its `info` was written is scheduled by that, not by the arrival."""
+    queue = Queue()
+    queue.apply(7, message(("remote", b"Ta@x.example\0"), arrival=T0 - 50))
+    queue.started(7, "remote", b"a@x.example", T0 + 0.9)
+    assert queue.sums.due[0].first() == T0 + 400
+
+
 def test_attempt_told_after_the_touch_is_scheduled_as_it_was() -> None:
     """When the line of an attempt is read after a look has seen a later touch, the birth was still the arrival."""
     queue = Queue()
@@ -137,8 +145,8 @@ def test_pass_takes_each_recipient_once() -> None:
     queue.apply(7, THREE)
     for begin in (10, 500, 2000):
         for at, name in enumerate((b"a@x.example", b"b@y.example", b"c@x.example")):
-            queue.started(7, "remote", name, T0 + begin + at + 0.1)
-            queue.deferred(7, "remote", name, "connect", T0 + begin + at + 0.9)
+            queue.started(7, "remote", name, T0 + begin + 100.0 * at)
+            queue.deferred(7, "remote", name, "connect", T0 + begin + 100.0 * at + 50)
             assert queue.sums.due[0].first() == T0 + (isqrt(begin) + 20) ** 2
     assert queue.sums.due[0].total == 1
 

@@ -137,18 +137,26 @@ def test_hostile_content(queue: QueueDir, tree: Tree) -> None:
         assert found(steps(running)) == whole
 
 
-def test_a_step_never_waits(queue: QueueDir, tree: Tree) -> None:
-    """While the children have written nothing an iteration gives None, and the descriptor is not readable."""
-    fill(queue, 10)
+def test_a_step_never_waits(queue: QueueDir, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the children have written nothing more an iteration gives None, and the descriptor is not readable."""
+    monkeypatch.setattr(
+        apart, "_PIPE", 4096
+    )  # full before the queue is through, so that nobody ends meanwhile
+    monkeypatch.setattr(scan, "_STEP", 1)
+    fill(queue, 500)
     with closing(scan_apart(tree)) as running:
-        for pid in children(running):
+        pids = children(running)
+        for pid in pids:
             stop(pid)
-        list(iter(lambda: next(running), None))
+        before: dict[int, Message] = {}
+        take(iter(lambda: next(running), None), before)
+        assert len(before) < 500
         assert next(running) is None
         assert not select.select([running], [], [], 0)[0]
-        for pid in children(running):
+        for pid in pids:
             os.kill(pid, signal.SIGCONT)
-        assert found(steps(running)) is not None
+        take(steps(running), before)
+        assert len(before) == 500
 
 
 def test_a_broken_area_is_told(queue: QueueDir, tree: Tree) -> None:
