@@ -62,7 +62,9 @@ class Exporter:
             "PYTHONDONTWRITEBYTECODE": "1",
             **(environment or {}),
         }
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=variables, cwd="/", **given)
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, env=variables, cwd="/", start_new_session=True, **given
+        )
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read_log)
         self._reader.start()
@@ -114,7 +116,7 @@ class Exporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)  # what strace runs must not outlive it
             self.process.wait()
         self._reader.join()
         if self.process.stderr:

@@ -4,7 +4,6 @@ import calendar
 import json
 import os
 import re
-import tarfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,6 +19,7 @@ from qmail_exporter.formats.reason import REASONS, reason
 from qmail_exporter.formats.tcpto import parse_tcpto
 from qmail_exporter.queue import Flow, Queue
 from qmail_exporter.sources.scan import Tree
+from unpack import unpack
 
 RECORDED = Path(__file__).parent / "data" / "recorded"
 ROUNDS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
@@ -79,8 +79,7 @@ def round_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def root(round_name: str, tmp_path: Path) -> Path:
     """The queue as it was at the end of the round."""
-    with tarfile.open(RECORDED / round_name / "queue.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(RECORDED / round_name / "queue.tar.gz", tmp_path)
     return tmp_path / "queue"
 
 

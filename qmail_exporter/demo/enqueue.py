@@ -46,6 +46,9 @@ def enqueue(  # noqa: PLR0913 - what qmail-queue is given
         yield "pid create"
         number = host.number(files[0])
         mess, intd = host.path("mess", number), host.path("intd", number)
+        if host.stamp_files:
+            # Before the link: qmail-send removes what in mess was not read for 36 hours, by a clock that may be far ahead.
+            os.utime(receiving, (now, now))
         os.link(receiving, mess)
         message = host.ledger.messages[number] = Message(arrival=now)
         yield "mess link"

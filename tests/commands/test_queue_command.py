@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from qmail_exporter.commands import queue as queue_command
 from qmail_exporter.formats.retry import next_attempt
 from rig import Rig
 from stage import Command, Done
+from unpack import unpack
 
 MakeRig = Callable[..., Rig]
 RECORDED = Path(__file__).parents[1] / "data" / "recorded"
@@ -44,8 +44,7 @@ def by_id(done: Done) -> dict[int, dict[str, Any]]:
 @pytest.fixture(params=ROUNDS)
 def restored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A recorded queue, with what qmail-qread printed of it beside."""
-    with tarfile.open(RECORDED / request.param / "queue.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(RECORDED / request.param / "queue.tar.gz", tmp_path)
     (tmp_path / "qread.txt").write_bytes((RECORDED / request.param / "qread.txt").read_bytes())
     return tmp_path
 

@@ -259,7 +259,7 @@ def test_it_only_reads(rig: MakeRig, tmp_path: Path) -> None:
             exporter.series()
         made.qmail.run_until(made.clock.now + 5000)
         assert shown(exporter.series()) == ledger_state(made.qmail)
-        subprocess.run(["kill", str(_child(exporter.process.pid))], check=True)
+        os.kill(_child(exporter.process.pid), signal.SIGTERM)
         exporter.process.wait(30)
     calls = [
         call for line in trace.read_text(errors="replace").splitlines() if (call := _call(line, made.queue))
