@@ -77,7 +77,7 @@ def _address(text: str) -> str:
 
 
 def _command_words(text: str) -> tuple[str, ...]:
-    from qmail_exporter.runs import parse_command
+    from qmail_exporter.hook.runs import parse_command
 
     return parse_command(text)
 

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
-from qmail_exporter import __version__, logfmt, server, systemd
+from qmail_exporter import __version__, logfmt, systemd
 from qmail_exporter.collect import Collection, DoubleBounceWatch, HostWatch, LogWatch, QueueWatch
 from qmail_exporter.config import Config, LogSpec, QueueSpec
 from qmail_exporter.discover import find_logs, find_queues
+from qmail_exporter.hook.wiring import make_hook
 from qmail_exporter.metrics import QmailCollector
 from qmail_exporter.sources.logs import open_log
-from qmail_exporter.web import Site, make_app
-from qmail_exporter.wiring import make_hook
+from qmail_exporter.web import server
+from qmail_exporter.web.app import Site, make_app
 
 if TYPE_CHECKING:
     from qmail_exporter.hook import Hook

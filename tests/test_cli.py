@@ -11,7 +11,7 @@ import pytest
 
 from qmail_exporter import __version__, cli, logfmt
 from qmail_exporter.config import Config, LogSpec, QueueSpec
-from qmail_exporter.server import ListenError
+from qmail_exporter.web.server import ListenError
 
 Capture = pytest.CaptureFixture[str]
 Answer = Callable[..., object]

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from qmail_exporter import daemon, server
+from qmail_exporter import daemon
 from qmail_exporter.collect import Collection, QueueWatch, directory
 from qmail_exporter.config import Config, HookConfig, LogSpec, QueueSpec
 from qmail_exporter.daemon import Daemon
+from qmail_exporter.web import server
 from rig import Rig
 
 MakeRig = Callable[..., Rig]

@@ -34,7 +34,8 @@ def redeliver(
 
 def alarm(output: Output, name: str, path: str, *, dry_run: bool) -> None:
     """Signal one queue's qmail-send, and print and log that."""
-    from qmail_exporter import actions, owner
+    from qmail_exporter import actions
+    from qmail_exporter.actions import owner
     from qmail_exporter.commands import audit
 
     try:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from qmail_exporter import server
 from qmail_exporter.config import Config, LogSpec, QueueSpec
 from qmail_exporter.daemon import Daemon
 from qmail_exporter.demo.scenario import Scenario
+from qmail_exporter.web import server
 
 TICK = 0.1
 """Seconds between two steps of the simulation."""

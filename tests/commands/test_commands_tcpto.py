@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qmail_exporter import actions
-from qmail_exporter.runs import read_answer
+from qmail_exporter.hook.runs import read_answer
 from stage import Command, Simulated
 
 _LINE = "{} timed out {} seconds ago; # recent timeouts: {}"

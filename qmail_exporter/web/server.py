@@ -23,7 +23,7 @@ from qmail_exporter.config import parse_address
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework
 
-    from qmail_exporter.web import App, Message, Receive, Send
+    from qmail_exporter.web.app import App, Message, Receive, Send
 
 # Prometheus opens one connection, a pair of Prometheus servers with a curious admin perhaps ten.
 MAX_CONNECTIONS = 128

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from qmail_exporter import server, web
+from qmail_exporter.web import app as web
+from qmail_exporter.web import server
 
 DEADLINE = 10
 

@@ -12,6 +12,8 @@ from time import time as wall_clock
 from qmail_exporter import logfmt
 from qmail_exporter.config import HookConfig
 from qmail_exporter.formats.tcpto import Host, Table
+from qmail_exporter.hook.probe import Connect, Pace, Prober, probe, targets
+from qmail_exporter.hook.runs import Action, Outcome
 from qmail_exporter.outage import (
     Act,
     Attempt,
@@ -27,8 +29,6 @@ from qmail_exporter.outage import (
     Tick,
 )
 from qmail_exporter.outage.told import connection, host_of, passed_over
-from qmail_exporter.probe import Connect, Pace, Prober, probe, targets
-from qmail_exporter.runs import Action, Outcome
 
 logger = logfmt.get_logger(__name__)
 

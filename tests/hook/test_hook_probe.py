@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qmail_exporter.formats.control import parse_routes
-from qmail_exporter.probe import Pace, Prober, Target, probe, relay_ports, targets
+from qmail_exporter.hook.probe import Pace, Prober, Target, probe, relay_ports, targets
 
 QUICK = Pace(timeout=0.3, greeting=0.3)
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmail_exporter.runs import (
+from qmail_exporter.hook.runs import (
     Action,
     Outcome,
     command,

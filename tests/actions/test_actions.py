@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmail_exporter import actions, owner
-from qmail_exporter.actions import ActionError, NoMessageError, Spool
+from qmail_exporter import actions
+from qmail_exporter.actions import ActionError, NoMessageError, Spool, owner
 from qmail_exporter.demo.qmail import run
 from stage import Simulated, simulation, standing_in
 

@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import NamedTuple
 
-from qmail_exporter import owner
-from qmail_exporter.below import READ, READ_WRITE, opened
+from qmail_exporter.actions import owner
+from qmail_exporter.actions.below import READ, READ_WRITE, opened
 from qmail_exporter.formats import FormatError
 from qmail_exporter.formats.envelope import message_id, parse_info
 from qmail_exporter.formats.tcpto import parse_tcpto

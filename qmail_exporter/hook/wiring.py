@@ -10,8 +10,8 @@ from qmail_exporter.formats import FormatError
 from qmail_exporter.formats.control import parse_routes
 from qmail_exporter.formats.tcpto import Table
 from qmail_exporter.hook import REDELIVER, Hook
-from qmail_exporter.probe import relay_ports
-from qmail_exporter.runs import Action, command, first_allowed, here, socket_unit
+from qmail_exporter.hook.probe import relay_ports
+from qmail_exporter.hook.runs import Action, command, first_allowed, here, socket_unit
 from qmail_exporter.sources.host import read_regular, read_tcpto
 
 logger = logfmt.get_logger(__name__)

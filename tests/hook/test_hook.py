@@ -17,10 +17,10 @@ from qmail_exporter.formats.log import Delivery, Starting, parse
 from qmail_exporter.formats.reason import answered, reason
 from qmail_exporter.formats.tcpto import Host, Table, parse_tcpto
 from qmail_exporter.hook import Hook
+from qmail_exporter.hook.probe import Pace, Target, probe, relay_ports
+from qmail_exporter.hook.runs import Action, Outcome
 from qmail_exporter.outage import State
 from qmail_exporter.outage.told import host_of, passed_over
-from qmail_exporter.probe import Pace, Target, probe, relay_ports
-from qmail_exporter.runs import Action, Outcome
 
 NOW = 1_800_000_000.0
 CONNECT = b"Sorry,_I_wasn't_able_to_establish_an_SMTP_connection._(#4.4.1)/"

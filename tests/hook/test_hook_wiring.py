@@ -7,9 +7,9 @@ import pytest
 
 from qmail_exporter import actions
 from qmail_exporter.config import HookConfig
+from qmail_exporter.hook.runs import Outcome
+from qmail_exporter.hook.wiring import Ports, actions_of, make_hook
 from qmail_exporter.outage import State
-from qmail_exporter.runs import Outcome
-from qmail_exporter.wiring import Ports, actions_of, make_hook
 
 
 def test_wiring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
