@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
 from qmail_exporter import __version__, logfmt, systemd
-from qmail_exporter.collect import Collection, DoubleBounceWatch, HostWatch, LogWatch, QueueWatch
+from qmail_exporter.collect import Collection, DoubleBounceWatch, HostWatch, LogWatch, QueueWatch, spare
 from qmail_exporter.config import Config, LogSpec, QueueSpec
 from qmail_exporter.discover import find_logs, find_queues
 from qmail_exporter.hook.wiring import make_hook
@@ -58,6 +58,7 @@ async def run(config: Config) -> int:
     loop.add_signal_handler(
         signal.SIGHUP, lambda: logger.info("nothing to reload: files are followed as they change")
     )
+    spare()
     await Daemon(config).serve(sockets, stop)
     return 0
 

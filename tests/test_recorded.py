@@ -207,8 +207,7 @@ def test_removing_what_was_scanned_leaves_nothing(queue: Queue) -> None:
 def replay(flow: Flow, lines: list[bytes]) -> list[Record]:
     """Give a log's lines to the model as the exporter does; return their records."""
     records = [parse(text, moment) for text, moment in Prefixes().strip(lines, None, 0.0)]
-    for record in records:
-        flow.observe(record)
+    flow.observe(records)
     return records
 
 

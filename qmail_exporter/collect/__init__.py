@@ -1,5 +1,6 @@
 """Everything that is watched, and the order in which it is brought up to date."""
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 
@@ -8,13 +9,23 @@ from qmail_exporter.collect.double import DoubleBounceWatch
 from qmail_exporter.collect.host import HostWatch
 from qmail_exporter.collect.log import LogWatch
 
-__all__ = ["Collection", "DoubleBounceWatch", "HostWatch", "LogWatch", "QueueWatch"]
+__all__ = ["Collection", "DoubleBounceWatch", "HostWatch", "LogWatch", "QueueWatch", "spare"]
 
 STEP = 0.02
 """Seconds that one step of long work may take about, so that scrapes and events get their turn."""
 ELECTION = 60.0
 """Seconds between two choices of the domains that have series of their own."""
 _DONE = object()
+
+
+def spare() -> None:
+    """Have Python's garbage collector look seldom, for as long as this process lives.
+
+    Records and looks are made by the thousand and gone a moment later without it: there are no cycles in them.  It would
+    walk through those there are every few hundred, which takes a tenth of the time of reading a log.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 10, 10)
 
 
 class Collection:

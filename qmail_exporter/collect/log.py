@@ -4,7 +4,7 @@ At start the retained log is read for state only: who is deferred and why, which
 started.  That waits for the first scan, as state is kept only of messages that are there.  From then on every line counts.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from time import monotonic, time
@@ -144,7 +144,7 @@ class LogWatch:
             logger.info("log is readable again", log=self.follower.path)
             self.error = None
         self.read_once |= self.follower.present
-        return list(self._records(batch))
+        return self._records(batch)
 
     def messages(self, records: list[Record], flow: Flow) -> Iterator[int]:
         """The messages of one queue that the records name."""
@@ -159,12 +159,17 @@ class LogWatch:
 
     def observe(self, records: list[Record]) -> None:
         """Take the records into the models."""
+        if len(self.flows) == 1:
+            self.flows[0].observe(records)
+            return
+        told: defaultdict[bytes, list[Record]] = defaultdict(list)
         for record in records:
-            flow = self._flow(record)
-            if flow is None:
-                self.unparsed += 1
+            told[record.queue].append(record)
+        for name, of_one in told.items():
+            if flow := self._named.get(name):
+                flow.observe(of_one)
             else:
-                flow.observe(record)
+                self.unparsed += len(of_one)
 
     def close(self) -> None:
         """Let go of the log."""
@@ -178,23 +183,24 @@ class LogWatch:
         with ExitStack() as stack:
             for flow in self.flows:
                 stack.enter_context(flow.recalling())
-            for record in self._records(batch):
-                if self._since is None:
-                    self._since = record.time
-                if told := self._flow(record):
-                    told.observe(record)
+            records = self._records(batch)
+            if records and self._since is None:
+                self._since = records[0].time
+            self.observe(records)
         for flow in self.flows:
             flow.unplaced.clear()
         self.unparsed, self._prefixes.foreign = unparsed, foreign
 
-    def _records(self, batch: Batch) -> Iterator[Record]:
+    def _records(self, batch: Batch) -> list[Record]:
+        records: list[Record] = []
         for text, moment in self._prefixes.strip(batch.lines, batch.times, time()):
             try:
-                yield parse(text, moment)
+                records.append(parse(text, moment))
             except FormatError:  # noqa: PERF203 - a line that is not understood must not cost the next
                 self.unparsed += 1
                 if self.unparsed <= TOLD:
                     logger.warning("a log line is not understood", log=self.follower.path, line=text[:200])
+        return records
 
     def _failed(self, error: OSError) -> None:
         self._next_try = monotonic() + PATIENCE

@@ -66,12 +66,16 @@ class Use(NamedTuple):
 
 
 class Status(NamedTuple):
-    """``status: local 0/10 remote 3/20``; `stopping` where ``exitasap`` follows, `delayed` indimail's ``delayed jobs=``."""
+    """``status: local 0/10 remote 3/20``; `stopping` where ``exitasap`` follows, `delayed` indimail's ``delayed jobs=``.
+
+    `idle` where no channel has a delivery in progress.
+    """
 
     time: float
     use: tuple[Use, ...]
     stopping: bool
     queue: bytes
+    idle: bool
     delayed: int = 0
 
 
@@ -129,54 +133,54 @@ Record: TypeAlias = (
 )
 
 _N = rb"([0-9]{1,19})"
-_QUEUE = rb"(?: (\S+))?"
+_QUEUE = rb"(?: ([^ ]+))?"
 _CHANNEL = rb"[a-z][a-z0-9_-]{0,31}"
 _SEND = rb"(?:qmail|slowq|qmta)-send"
-_MSG = re.compile(rb"msg " + _N + _QUEUE)
+_MSG = re.compile(rb"new msg " + _N + _QUEUE)
 _END = re.compile(rb"end msg " + _N + rb"(?: " + _SEND + rb":)?" + _QUEUE)
-# What most lines are, first: the usual form of these two, at half the price of all that they may be.
-_PLAIN_STARTING = re.compile(rb"starting delivery %b: msg %b to (local|remote) (\S+)" % (_N, _N)).fullmatch
-_PLAIN_DELIVERY = re.compile(rb"delivery %b: (success|failure|deferral): (\S*)" % _N).fullmatch
-_TEXTS = {text.encode(): text for text in ("local", "remote", "success", "failure", "deferral")}
-_INFO = re.compile(rb"info msg %b: bytes %b from <(\S*)> qp %b uid [0-9]{1,19}" % (_N, _N, _N) + _QUEUE)
+_CHANNELS = {b"local": "local", b"remote": "remote"}
+_RESULTS = {b"success:": "success", b"failure:": "failure", b"deferral:": "deferral"}
+_PLAIN_STARTING = re.compile(rb"starting delivery %b: msg %b to (local|remote) ([^ ]+)" % (_N, _N)).fullmatch
+_INFO = re.compile(rb"info msg %b: bytes %b from <([^ ]*)> qp %b uid [0-9]{1,19}" % (_N, _N, _N) + _QUEUE)
 _STARTING = re.compile(
     rb"starting delivery "
     + _N
-    + rb"(?:\.(\S+))?: msg "
+    + rb"(?:\.([^ ]+))?: msg "
     + _N
     + rb" to ("
     + _CHANNEL
-    + rb")(?: (\S*))?"
+    + rb")(?: ([^ ]*))?"
     + _QUEUE
 )
 _DELIVERY = re.compile(
     rb"delivery "
     + _N
-    + rb"(?:\.(\S+))?: (?:(success|failure|deferral): ?(\S*)|report mangled, will defer:?)"
+    + rb"(?:\.([^ ]+))?: (?:(success|failure|deferral): ?([^ ]*)|report mangled, will defer:?)"
     + _QUEUE
 )
 _BOUNCE = re.compile(rb"bounce msg %b qp %b" % (_N, _N) + _QUEUE)
-_DISCARD = re.compile(rb"(?:info: \S+: )?(double|triple|delete) bounce: discarding bounce/\S+" + _QUEUE)
+_DISCARD = re.compile(rb"(?:info: [^ ]+: )?(double|triple|delete) bounce: discarding bounce/[^ ]+" + _QUEUE)
 _STATUS = re.compile(
     rb"status:((?: " + _CHANNEL + rb" [0-9]{1,9}/[0-9]{1,9}(?: \(held\))?){1,32})"
-    rb"(?: delayed jobs=([0-9]{1,9}))?(?: (?!exitasap)(\S+))?( exitasap)?"
+    rb"(?: delayed jobs=([0-9]{1,9}))?(?: (?!exitasap)([^ ]+))?( exitasap)?"
 )
 _USE = re.compile(rb" (" + _CHANNEL + rb") ([0-9]+)/([0-9]+)")
 _EXITING = re.compile(
-    rb"status:(?: \S+ (\S+) " + _SEND + rb")? exiting" + _QUEUE
-    + rb"|info: " + _SEND + rb": pid [0-9]+ (\S+) exiting"
+    rb"status:(?: [^ ]+ ([^ ]+) " + _SEND + rb")? exiting" + _QUEUE
+    + rb"|info: " + _SEND + rb": pid [0-9]+ ([^ ]+) exiting"
 )  # fmt: skip
 _REMARK = re.compile(
     rb"(?:info|todo): (?:[a-z]+-[a-z]+: )?(?:([^:\s]+): )?.*"
-    rb"|(?:local|remote): .* bytes(?: (\S+))?"
-    rb"|bounce processor sender .* exit=[0-9]+ (\S+)"
+    rb"|(?:local|remote): .* bytes(?: ([^ ]+))?"
+    rb"|bounce processor sender .* exit=[0-9]+ ([^ ]+)"
     rb"|status: ([^:\s]+):? qmail-[a-z]+ .*"
 )
 _COMPLAINT = re.compile(rb"(alert|warning|warn): ((?:[a-z]+-[a-z]+: )?(?:([^:\s]+): )?.*)", re.DOTALL)
 
 # Nearly half of all lines are one of some hundred status lines, so these are remembered; a longer one is none of them.
-_STATUSES: dict[bytes, tuple[tuple[Use, ...], bool, bytes, int]] = {}
+_STATUSES: dict[bytes, tuple[tuple[Use, ...], bool, bytes, bool, int]] = {}
 _MOST, _LONG = 4096, 256
+_DIGITS, _COLON = 19, ord(":")
 _new = tuple.__new__  # a NamedTuple made of a tuple, at half the price of calling its class
 
 
@@ -196,18 +200,25 @@ def parse(text: bytes, time: float) -> Record:
     return record
 
 
+# The usual form of most lines has a way of its own, which takes less time than the expression for all that they may be.
+
+
 def _new_msg(text: bytes, time: float) -> New | None:
-    if not (m := _MSG.fullmatch(text, 4)):
+    number = text[8:]
+    if number.isdigit() and len(number) <= _DIGITS and text.startswith(b"new msg "):
+        return _new(New, (time, int(number), b""))
+    if not (m := _MSG.fullmatch(text)):
         return None
-    msg, queue = m.groups(b"")
-    return _new(New, (time, int(msg), queue))
+    return New(time, int(m[1]), m[2] or b"")
 
 
 def _end(text: bytes, time: float) -> End | None:
+    number = text[8:]
+    if number.isdigit() and len(number) <= _DIGITS and text.startswith(b"end msg "):
+        return _new(End, (time, int(number), b""))
     if not (m := _END.fullmatch(text)):
         return None
-    msg, queue = m.groups(b"")
-    return _new(End, (time, int(msg), queue))
+    return End(time, int(m[1]), m[2] or b"")
 
 
 def _info(text: bytes, time: float) -> Info | Discard | Exiting | Remark | None:
@@ -219,8 +230,8 @@ def _info(text: bytes, time: float) -> Info | Discard | Exiting | Remark | None:
 
 def _starting(text: bytes, time: float) -> Starting | None:
     if m := _PLAIN_STARTING(text):
-        delivery, msg, channel, recipient = m.groups()
-        return _new(Starting, (time, int(delivery), int(msg), _TEXTS[channel], recipient, b""))
+        number, msg, channel, recipient = m.groups()
+        return _new(Starting, (time, int(number), int(msg), _CHANNELS[channel], recipient, b""))
     if not (m := _STARTING.fullmatch(text)):
         return None
     delivery, ident, msg, channel, recipient, queue = m.groups(b"")
@@ -228,9 +239,18 @@ def _starting(text: bytes, time: float) -> Starting | None:
 
 
 def _delivery(text: bytes, time: float) -> Delivery | None:
-    if m := _PLAIN_DELIVERY(text):
-        delivery, result, report = m.groups()
-        return _new(Delivery, (time, int(delivery), _TEXTS[result], report, b""))
+    try:
+        word, delivery, name, report = text.split(b" ")
+        result = _RESULTS[name]
+    except (ValueError, KeyError):
+        return _odd_delivery(text, time)
+    number = delivery[:-1]
+    if number.isdigit() and len(number) <= _DIGITS and delivery[-1] == _COLON and word == b"delivery":
+        return _new(Delivery, (time, int(number), result, report, b""))
+    return _odd_delivery(text, time)
+
+
+def _odd_delivery(text: bytes, time: float) -> Delivery | None:
     if not (m := _DELIVERY.fullmatch(text)):
         return None
     delivery, ident, result, report, queue = m.groups(b"")
@@ -252,8 +272,9 @@ def _discard(text: bytes, time: float) -> Discard | None:
 def _status(text: bytes, time: float) -> Status | Exiting | Remark | None:
     if not (m := _STATUS.fullmatch(text)):
         return _exiting(text, time) or _remark(text, time)
-    use = [Use(channel.decode(), int(used), int(limit)) for channel, used, limit in _USE.findall(m[1])]
-    words = tuple(use), bool(m[4]), m[3] or b"", int(m[2] or 0)
+    uses = [Use(channel.decode(), int(used), int(limit)) for channel, used, limit in _USE.findall(m[1])]
+    idle = not any(use.used for use in uses)
+    words = tuple(uses), bool(m[4]), m[3] or b"", idle, int(m[2] or 0)
     if len(text) < _LONG:
         if len(_STATUSES) >= _MOST:
             _STATUSES.clear()

@@ -13,15 +13,16 @@ from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import repeat
-from struct import Struct
+from struct import Struct, error
 from typing import NamedTuple
 
 _TAI_EPOCH = 2**62 + 10
 """TAI64's second of Unix time 0; daemontools adds 10 s always, whatever leap seconds came since."""
 _LATEST = 10**12
 """Seconds; what claims to be later, or before 1970, is no time."""
-_TAI64N = 25  # bytes of a label
-_NANOSECONDS = Struct(">I").unpack
+_TAI64N = Struct(">QI")
+_DIGITS = 2 * _TAI64N.size
+_LABEL = 1 + _DIGITS + 1  # bytes, with the at sign and the space
 _PART = 799
 _MAX_PARTS = 64  # qmail-send keeps a report under 10,000 bytes
 
@@ -56,55 +57,34 @@ class Prefixes:
         self.foreign = 0
         self._programs = frozenset(programs)
         self._part: _Part | None = None
-        self._label, self._second = b"", 0  # TAI64N's first 17 bytes, and the Unix second that they are
 
     def strip(
         self, lines: Sequence[bytes], times: Sequence[float] | None, now: float
-    ) -> Iterator[tuple[bytes, float]]:
+    ) -> Iterable[tuple[bytes, float]]:
         """Text and Unix time of each of qmail-send's lines.
 
         A line that tells no time, or an impossible one, has the one of `times` in its place, or where that is None,
         `now`.  A line that splogger broke comes out when its last part has come.
         """
-        for line, known in zip(lines, times if times is not None else repeat(now), strict=False):
-            label, _, text = line.partition(b" ")
-            if label[:17] == self._label and len(label) == _TAI64N:
-                # Nearly all lines of most logs come this way, many of them within one second.
-                try:
-                    (nanoseconds,) = _NANOSECONDS(unhexlify(label[17:]))
-                except ValueError:
-                    yield line, known
-                else:
-                    yield text, self._second + nanoseconds / 1e9
+        if times is None and (labelled := _all_labelled(lines)):
+            return labelled
+        return self._each(lines, times if times is not None else repeat(now))
+
+    def _each(self, lines: Sequence[bytes], times: Iterable[float]) -> Iterator[tuple[bytes, float]]:
+        for line, known in zip(lines, times, strict=False):
+            first = line[:1]
+            if first == b"@":
+                yield _labelled(line, known)
+            elif not (first.isdigit() or first.isupper() or first == b"<"):
+                yield line, known
+            elif m := _SVLOGD.fullmatch(line):
+                yield m[4], _utc(m, known)
+            elif m := _SYSLOG.fullmatch(line):
+                yield from self._syslog(m[1], m[2])
+            elif m := _STAMP.fullmatch(line):
+                yield from self._splogger(m)
             else:
-                yield from self._other(line, known)
-
-    def _other(self, line: bytes, known: float) -> Iterator[tuple[bytes, float]]:
-        first = line[:1]
-        if first == b"@":
-            yield self._new_second(line, known)
-        elif not (first.isdigit() or first.isupper() or first == b"<"):
-            yield line, known
-        elif m := _SVLOGD.fullmatch(line):
-            yield m[4], _utc(m, known)
-        elif m := _SYSLOG.fullmatch(line):
-            yield from self._syslog(m[1], m[2])
-        elif m := _STAMP.fullmatch(line):
-            yield from self._splogger(m)
-        else:
-            self.foreign += 1
-
-    def _new_second(self, line: bytes, known: float) -> tuple[bytes, float]:
-        label, _, text = line.partition(b" ")
-        try:
-            digits = unhexlify(label[1:])
-        except ValueError:
-            return line, known
-        second = int.from_bytes(digits[:8], "big") - _TAI_EPOCH
-        if len(label) != _TAI64N or not 0 <= second < _LATEST:
-            return line, known
-        self._label, self._second = label[:17], second
-        return text, second + int.from_bytes(digits[8:], "big") / 1e9
+                self.foreign += 1
 
     def _syslog(self, program: bytes, rest: bytes) -> Iterator[tuple[bytes, float]]:
         stamped = _STAMP.fullmatch(rest) if program in self._programs else None
@@ -128,6 +108,40 @@ class Prefixes:
         if len(text) < _PART or len(part.texts) >= _MAX_PARTS:
             yield _joined(part)
             self._part = None
+
+
+def _all_labelled(lines: Sequence[bytes]) -> Iterable[tuple[bytes, float]] | None:
+    """Text and time of each line if every one begins with a TAI64N label, as in most logs; else None.
+
+    All labels are read in one go, which takes half the time of reading one after the other.
+    """
+    count = len(lines)
+    labels = b"".join([line[:_LABEL] for line in lines])
+    digits = labels.translate(None, b"@ ")
+    # So each line has as many bytes as a label, an at sign first and a space last, and neither of them between.
+    if (len(labels), len(digits)) != (_LABEL * count, _DIGITS * count):
+        return None
+    if labels[::_LABEL].count(b"@") != count or labels[_LABEL - 1 :: _LABEL].count(b" ") != count:
+        return None
+    try:
+        stamps = _TAI64N.iter_unpack(unhexlify(digits))
+    except ValueError:
+        return None
+    times = [second - _TAI_EPOCH + nanoseconds / 1e9 for second, nanoseconds in stamps]
+    if times and not (min(times) >= 0 and max(times) < _LATEST):
+        return None
+    return zip([line[_LABEL:] for line in lines], times, strict=True)
+
+
+def _labelled(line: bytes, known: float) -> tuple[bytes, float]:
+    """Text and time of one line with a TAI64N label; the whole line and the time that is known where it is none."""
+    label, _, text = line.partition(b" ")
+    try:
+        second, nanoseconds = _TAI64N.unpack(unhexlify(label[1:]))
+    except (ValueError, error):
+        return line, known
+    time = second - _TAI_EPOCH + nanoseconds / 1e9
+    return (text, time) if 0 <= time < _LATEST else (line, known)
 
 
 def _joined(part: _Part) -> tuple[bytes, float]:

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from math import isqrt
 from types import MappingProxyType
 
-SKIP = MappingProxyType({"local": 10, "remote": 20})
+_REMOTE = 20
+_SKIP = {"local": 10, "remote": _REMOTE}
+SKIP = MappingProxyType(_SKIP)
 """The step of each of qmail's channels, `chanskip` in qmail-send.c."""
 
 
 def skip_for(channel: str) -> int:
     """Return the step of a channel; those that only a fork has count as `remote`."""
-    return SKIP.get(channel, SKIP["remote"])
+    return _SKIP.get(channel, _REMOTE)
 
 
 def next_attempt(birth: int, attempt: int, skip: int) -> int:
@@ -24,8 +26,9 @@ def next_attempt(birth: int, attempt: int, skip: int) -> int:
     qmail-send's squareroot() is the integer square root of up to 16 bits, and stays at 65535 beyond: for an `info`
     file from before 1970, or one that is 136 years old.
     """
-    age = max(attempt - birth, 0)
-    return birth + (min(isqrt(age), 0xFFFF) + skip) ** 2
+    age = attempt - birth
+    step = (min(isqrt(age), 0xFFFF) if age > 0 else 0) + skip
+    return birth + step * step
 
 
 def gives_up(birth: int, now: int, lifetime: int) -> bool:

@@ -4,6 +4,7 @@ The log is read before the queue, and the queue may be large, so this keeps litt
 of attempts, the start of the last one, and how it ended.  A message with one recipient takes some 250 bytes.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from qmail_exporter.formats.log import Delivery, End, New, Record, Starting
@@ -71,10 +72,14 @@ class History(Flow):
         """From when on the log is known, Unix seconds; None while it has not been read."""
         return self.queue.log_since
 
-    def observe(self, record: Record) -> None:
-        """Take in the log's next record."""
+    def observe(self, records: Sequence[Record]) -> None:
+        """Take in the log's next records."""
+        for record in records:
+            self._observe(record)
+
+    def _observe(self, record: Record) -> None:
         opened = self.open.get(record.delivery) if isinstance(record, Delivery) else None
-        super().observe(record)
+        super().observe((record,))
         if isinstance(record, Starting):
             self._begin(record)
         elif isinstance(record, Delivery):

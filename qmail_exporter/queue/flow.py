@@ -4,9 +4,10 @@ Delivery numbers start again at 1 with every qmail-send.  A start shows as a sta
 delivery; after it nothing is open.
 """
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
 from qmail_exporter.formats.log import (
     Bounce,
@@ -41,6 +42,7 @@ MAX_CHANNELS = 32
 UNKNOWN = "unknown"
 """The channel of a delivery of which the log tells the end only."""
 
+_KINDS: dict[type, str] = {kind: kind.__name__.lower() for kind in get_args(Record)}
 _BOUNCE_SENDERS = {b"": "single", b"#@[]": "double"}
 
 
@@ -82,11 +84,16 @@ class Flow:
         self._born: Recent[float] = Recent(MAX_BORN)
         self._labels: dict[str, str] = {}  # of the channels
 
-    def observe(self, record: Record) -> None:
-        """Take in the log's next record."""
-        name, handler = self._handlers[type(record)]
-        self.traffic.lines[name] += 1
-        handler(self, record)
+    def observe(self, records: Sequence[Record]) -> None:
+        """Take in the log's next records."""
+        handlers = self._handlers
+        for record in records:
+            handlers[type(record)](self, record)
+        if records:
+            self.last = records[-1].time
+        lines = self.traffic.lines
+        for kind, count in Counter(map(type, records)).items():
+            lines[_KINDS[kind]] += count
 
     @contextmanager
     def recalling(self) -> Iterator[None]:
@@ -99,21 +106,20 @@ class Flow:
             self.traffic = traffic
 
     def _new(self, record: New) -> None:
-        self.last, msg, _ = record
+        time, msg, _ = record
         self.traffic.messages += 1
-        self._born.put(msg, record.time)
+        self._born.put(msg, time)
         self.queue.renew(msg)
 
     def _info(self, record: Info) -> None:
-        self.last = record.time
-        self.traffic.message_bytes += record.size
-        if record.qp in self._bounces and record.sender in _BOUNCE_SENDERS:
-            del self._bounces[record.qp]
-            self.traffic.bounces[_BOUNCE_SENDERS[record.sender]] += 1
+        _, _, size, sender, qp, _ = record
+        self.traffic.message_bytes += size
+        if sender in _BOUNCE_SENDERS and qp in self._bounces:
+            del self._bounces[qp]
+            self.traffic.bounces[_BOUNCE_SENDERS[sender]] += 1
 
     def _starting(self, record: Starting) -> None:
         time, delivery, msg, channel, recipient, _ = record
-        self.last = time
         self._status_follows = True
         traffic, opened = self.traffic, self.open
         traffic.started[self._labels.get(channel) or self._label(channel)] += 1
@@ -134,7 +140,6 @@ class Flow:
 
     def _delivery(self, record: Delivery) -> None:
         time, delivery, result, report, _ = record
-        self.last = time
         self._status_follows = True
         opened = self.open.pop(delivery, None)
         channel = opened.channel if opened else UNKNOWN
@@ -167,12 +172,8 @@ class Flow:
             self.unplaced.append(Deferral(msg, channel, recipient, why, time))
 
     def _status(self, record: Status) -> None:
-        time, self.use, stopping, _, delayed = record
-        self.last = time
-        for _, used, _ in self.use:
-            if used:
-                break
-        else:
+        time, self.use, stopping, _, idle, delayed = record
+        if idle:
             self.open.clear()
             # indimail's also writes one when it puts a job off, which it then counts as delayed.
             if not (self._status_follows or stopping or delayed):
@@ -180,46 +181,42 @@ class Flow:
                 self.queue.send_since = time
         self._status_follows = False
 
-    def _exiting(self, record: Exiting) -> None:
-        self.last = record.time
+    def _exiting(self, _: Exiting) -> None:
         self._status_follows = False
         self.open.clear()
         self.use = tuple(use._replace(used=0) for use in self.use)
 
     def _bounce(self, record: Bounce) -> None:
-        self.last = record.time
         self._bounces.put(record.qp, None)
 
     def _discard(self, record: Discard) -> None:
-        self.last = record.time
         self.traffic.bounces[record.kind] += 1
 
     def _end(self, record: End) -> None:
-        self.last, msg, _ = record
+        time, msg, _ = record
         self.traffic.messages_ended += 1
         born = self._born.pop(msg, None)
         if born is None:
-            born = self.queue.arrival(msg, record.time)
+            born = self.queue.arrival(msg, time)
         if born is not None:
-            self.traffic.queue_time.observe(record.time - born)
+            self.traffic.queue_time.observe(time - born)
 
     def _complaint(self, record: Complaint) -> None:
-        self.last = record.time
         self.traffic.complaints[record.severity, record.kind] += 1
 
-    def _remark(self, record: Remark) -> None:
-        self.last = record.time
+    def _remark(self, _: Remark) -> None:
+        pass
 
-    _handlers: ClassVar[dict[type, tuple[str, Callable[["Flow", Any], None]]]] = {
-        New: ("new", _new),
-        Info: ("info", _info),
-        Starting: ("starting", _starting),
-        Delivery: ("delivery", _delivery),
-        Status: ("status", _status),
-        Exiting: ("exiting", _exiting),
-        Bounce: ("bounce", _bounce),
-        Discard: ("discard", _discard),
-        End: ("end", _end),
-        Complaint: ("complaint", _complaint),
-        Remark: ("remark", _remark),
+    _handlers: ClassVar[dict[type, Callable[["Flow", Any], None]]] = {
+        New: _new,
+        Info: _info,
+        Starting: _starting,
+        Delivery: _delivery,
+        Status: _status,
+        Exiting: _exiting,
+        Bounce: _bounce,
+        Discard: _discard,
+        End: _end,
+        Complaint: _complaint,
+        Remark: _remark,
     }

@@ -18,7 +18,7 @@ class Recent(OrderedDict[int, _V]):
 
     def put(self, key: int, value: _V) -> None:
         """Remember `value`, as the newest, in place of what may be there."""
-        self.pop(key, None)
-        if len(self) >= self.most:
-            self.popitem(last=False)
         self[key] = value
+        self.move_to_end(key)
+        if len(self) > self.most:
+            self.popitem(last=False)

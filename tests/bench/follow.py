@@ -10,6 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 from time import perf_counter, process_time
 
+from qmail_exporter import collect
 from qmail_exporter.collect import LogWatch
 from qmail_exporter.formats.envelope import ChannelFile, Message, Sender
 from qmail_exporter.formats.log import Starting, parse
@@ -32,6 +33,7 @@ def main(path: str) -> None:
     while not log.recall():
         pass
     os.link(path, link)  # from now on the log is there, and every line of it new
+    collect.spare()
     wall, cpu = perf_counter(), process_time()
     while (records := log.read()) or log.follower.behind:
         log.observe(records)

@@ -53,9 +53,9 @@ QMAIL = {
     b"bounce msg 1467094 qp 10340": Bounce(T, 1467094, 10340, b""),
     b"triple bounce: discarding bounce/1467094": Discard(T, "triple", b""),
     b"end msg 1467094": End(T, 1467094, b""),
-    b"status: local 0/10 remote 3/20": Status(T, BOTH, False, b""),
-    b"status: local 0/10 remote 3/20 exitasap": Status(T, BOTH, True, b""),
-    b"status: local 0/10 remote 3/20 slow-1 4/5": Status(T, (*BOTH, Use("slow-1", 4, 5)), False, b""),
+    b"status: local 0/10 remote 3/20": Status(T, BOTH, False, b"", False),
+    b"status: local 0/10 remote 3/20 exitasap": Status(T, BOTH, True, b"", False),
+    b"status: local 0/10 remote 3/20 slow-1 4/5": Status(T, (*BOTH, Use("slow-1", 4, 5)), False, b"", False),
     b"status: exiting": Exiting(T, b""),
     b"warning: trouble in select": Complaint(T, "warning", "other", b"trouble in select", b""),
     b"alert: out of memory, sleeping...": Complaint(
@@ -89,12 +89,12 @@ INDIMAIL = {
     b"end msg 7 queue1": End(T, 7, b"queue1"),
     b"end msg 7 qmail-send: queue1": End(T, 7, b"queue1"),
     b"end msg 7 slowq-send: slowq": End(T, 7, b"slowq"),
-    b"status: local 0/10 remote 3/20 queue1": Status(T, BOTH, False, b"queue1"),
-    b"status: local 0/10 remote 3/20 queue1 exitasap": Status(T, BOTH, True, b"queue1"),
+    b"status: local 0/10 remote 3/20 queue1": Status(T, BOTH, False, b"queue1", False),
+    b"status: local 0/10 remote 3/20 queue1 exitasap": Status(T, BOTH, True, b"queue1", False),
     b"status: local 0/10 (held) remote 3/20 (held) delayed jobs=12 queue1 exitasap": Status(
-        T, BOTH, True, b"queue1", 12
+        T, BOTH, True, b"queue1", False, 12
     ),
-    b"status: local 0/10 remote 3/20 delayed jobs=1 queue1": Status(T, BOTH, False, b"queue1", 1),
+    b"status: local 0/10 remote 3/20 delayed jobs=1 queue1": Status(T, BOTH, False, b"queue1", False, 1),
     b"status: queue1 queue1 qmail-send exiting": Exiting(T, b"queue1"),
     b"info: qmail-send: pid 4711 queue1 exiting": Exiting(T, b"queue1"),
     b"info: todo-proc: pid 4711 queue1 exiting": Remark(T, b""),
@@ -143,7 +143,7 @@ NO_LINES = (
     b"delivery 3: shrug: x",
     b"delivery +3: success: x",
     b"delivery 3: success: x queue1 y",
-    b"delivery 3: success: x\ty z",
+    b"delivery 3: success: x\ty z q",
     b"bounce msg 7",
     b"triple bounce: 7",
     b"quadruple bounce: discarding bounce/7",

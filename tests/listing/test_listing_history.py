@@ -19,8 +19,7 @@ def end(time: float, delivery: int, result: str = "deferral", report: bytes = GR
 
 def told(*records: Record) -> History:
     found = History()
-    for record in records:
-        found.observe(record)
+    found.observe(records)
     return found
 
 
@@ -46,8 +45,7 @@ def test_a_pass_begins_with_its_first_delivery() -> None:
     first = [start(10, 1, a), end(12, 1), start(15, 2, b), end(16, 2)]
     found = told(*first)
     assert found.passes(7) == {"remote": 10}
-    for record in (start(410, 3, a), start(415, 4, b)):
-        found.observe(record)
+    found.observe([start(410, 3, a), start(415, 4, b)])
     assert found.passes(7) == {"remote": 410}
     assert {key[1]: tried.starts for key, tried in found.tried(7, 0).items()} == {a: 2, b: 2}
 

@@ -17,7 +17,7 @@ def flow() -> Flow:
 def tell(flow: Flow, *lines: bytes, begin: float = T0, step: float = 1.0) -> None:
     """Give the lines of a log to the model, the first written at `begin` and each next `step` seconds later."""
     for number, line in enumerate(lines):
-        flow.observe(parse(line, begin + number * step))
+        flow.observe([parse(line, begin + number * step)])
 
 
 def starting(delivery: int, msg: int = 7, channel: str = "remote", to: str = "a@x.example") -> bytes:
@@ -333,3 +333,11 @@ def test_ends_of_remote_deliveries_are_passed_on(flow: Flow) -> None:
         ("x.example", b"ok/", "success", "", T0 + 1, 1.0),
         ("y.example", b"", "deferral", "system", T0 + 3, 3.0),
     ]
+
+
+def test_no_records_tell_nothing() -> None:
+    """Where no line came, the time of the last one stays unknown."""
+    flow = Flow(Queue())
+    flow.observe([])
+    assert flow.last is None
+    assert not flow.traffic.lines
