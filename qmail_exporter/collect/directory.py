@@ -43,7 +43,7 @@ class QueueWatch:
         scanned: the first scan is done, of the directory that is there now.
         renewals: how often something came to be read of which the log may have told before.
         pending: messages nominated and not looked at yet.
-        newer: messages nominated or looked at since other processes began to scan; None while none do.
+        apart: other processes scan.  Looks wait until all that they found, which may be older, has been taken in.
         waiting: the sweep under way has nothing to do but wait for other processes.
         behind: among those pending are some that wait for nothing but time.
         errors: by source and kind.
@@ -60,7 +60,7 @@ class QueueWatch:
         self.scanned = False
         self.renewals = 0
         self.pending: set[int] = set()
-        self.newer: set[int] | None = None
+        self.apart = False
         self.waiting = False
         self.behind = False
         self.errors: Counter[tuple[str, str]] = Counter()
@@ -127,8 +127,6 @@ class QueueWatch:
         news = self.watcher.read()
         self.events += news.events
         self.pending |= news.messages
-        if self.newer is not None:
-            self.newer |= news.messages
         self.sweeps.told(news.messages)
         if news.overflow:
             self.overflows += 1
@@ -143,6 +141,8 @@ class QueueWatch:
         A message whose look takes long, a list's with its recipients being marked one by one, is put off unless
         `exact`, so that such looks take a two-hundredth of the time.
         """
+        if self.apart:
+            return
         begun, put_off = monotonic(), set()
         while self.pending and begun < until:
             msg = self.pending.pop()
@@ -163,9 +163,10 @@ class QueueWatch:
         """Look at message `msg`; returns whether anything differs from what was held."""
         if self.tree is None:
             return False
+        if self.apart:
+            self.pending.add(msg)
+            return False
         message = self.tree.look(msg)
-        if self.newer is not None:
-            self.newer.add(msg)
         self._looked_at = max((len(file.content) for file in message.channels), default=0) if message else 0
         return self.take(msg, message)
 
@@ -197,6 +198,8 @@ class QueueWatch:
 
     def place(self) -> None:
         """Give deferrals of messages that were not held to the model, after a look at them."""
+        if self.apart:
+            return
         unplaced, self.flow.unplaced = self.flow.unplaced, []
         for deferral in unplaced:
             self.look_at(deferral.msg)

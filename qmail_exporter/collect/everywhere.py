@@ -43,27 +43,37 @@ def everywhere(watch: "QueueWatch", tree: Tree, reason: str) -> Iterator[float]:
 
 
 def _apart(watch: "QueueWatch", tree: Tree) -> Iterator[float]:
-    """Take what other processes find.  It may be old: a message nominated or looked at meanwhile is left to that look.
+    """Take what other processes find.  It may be old: messages nominated meanwhile are looked at when it is all here.
 
     Raises:
         ApartError: there are no other processes, or they did not come to the end.
     """
-    progress = 0.0
-    newer = watch.newer = set[int]()
+    queue, progress, whole = watch.queue, 0.0, False
+    terms = queue.log_since, queue.send_since
+    watch.apart = True
     try:
-        with closing(scan_apart(tree)) as steps:
+        with closing(scan_apart(tree, queue.share)) as steps:
             for step in steps:
                 watch.waiting = step is None
                 if step is not None:
                     watch.read_events()
                     progress = step.progress
+                    if step.gathered is not None:
+                        queue.absorb(step.gathered)
                     for msg, message in step.found:
-                        if msg not in newer:
-                            watch.take(msg, message)
+                        watch.take(msg, message)
+                yield progress
+        for _ in queue.sort():
+            yield progress
+        whole = True
+        if terms != (queue.log_since, queue.send_since):
+            for _ in queue.reschedule():
                 yield progress
     finally:
-        watch.waiting = False
-        watch.newer = None
+        if not whole:  # the model is gone on with, or emptied message by message
+            for _ in queue.sort():
+                pass
+        watch.waiting = watch.apart = False
 
 
 def _check(watch: "QueueWatch", msg: int, message: Message | None, reason: str) -> None:

@@ -12,7 +12,7 @@ therefore a `FormatError`: the file was caught in the middle of being written, a
 import enum
 import re
 from collections import Counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from qmail_exporter.formats import FormatError
 
@@ -65,6 +65,12 @@ class Message(NamedTuple):
     info_changed: int
     channels: tuple[ChannelFile, ...]
     failed: bool
+
+
+State: TypeAlias = tuple[
+    int, int, bool, int | None, int | None, int, tuple[tuple[str, bytes, int], ...], bool
+]
+"""A `Message` as a tuple of plain values, the sender by its number, in which form it goes from one process to another."""
 
 
 class Todo(NamedTuple):

@@ -8,6 +8,7 @@ The files say who is pending; the log says when the last attempt was and how it 
 when a deferral of it is known: success and failure need no entry, as the files then say that it is done.
 """
 
+from array import array
 from collections.abc import Iterator
 from math import inf
 
@@ -18,6 +19,7 @@ from qmail_exporter.queue.domains import domain_of
 from qmail_exporter.queue.look import only_recipient, row_without_recipient, valid_files
 from qmail_exporter.queue.recent import Recent
 from qmail_exporter.queue.recipients import Channel, Recipients
+from qmail_exporter.queue.share import Packed, Share
 from qmail_exporter.queue.sums import LOCAL, SECOND, Sums
 from qmail_exporter.queue.table import (
     BUCKETS,
@@ -28,8 +30,14 @@ from qmail_exporter.queue.table import (
     NOT_DEFERRED,
     SEVERAL,
     UNKNOWN_SENDER,
+    Columns,
+    Place,
     Row,
     Table,
+    is_told,
+    put_reason,
+    put_times,
+    unpack,
 )
 
 MAX_DEPARTED = 16384
@@ -70,14 +78,20 @@ class Queue:
         Raises:
             FormatError: a channel's file is not in qmail's format, or a time is absurd; nothing has changed then.
         """
-        old = self._table.get(msg)
-        if message is None:
-            if old is not None:
-                self.sums.remove(old)
-                self._table.drop(msg)
-                self._replace_several(msg, None)
-                self._departed.put(msg, old.arrival_ns)
-            return old is not None
+        place = self._table.find(msg)
+        if place is None:
+            return message is not None and self._take(msg, message, None)
+        old = _new(Row, unpack(*place))
+        if message is not None:
+            return self._take(msg, message, old)
+        self.sums.remove(old)
+        self._table.drop(msg)
+        self._replace_several(msg, None)
+        self._departed.put(msg, old.arrival_ns)
+        return True
+
+    def _take(self, msg: int, message: Message, old: Row | None) -> bool:
+        """Replace the row `old` of a message by what a look found; returns whether anything differs."""
         same = old if old is not None and old.arrival_ns == message.arrival_ns else None
         files, several = valid_files(message), None
         if len(files) == 1 and files[0].content.count(b"\0") == 1:
@@ -87,17 +101,43 @@ class Queue:
             row = row_without_recipient(message, SEVERAL)
         else:
             row = row_without_recipient(message, 0)
-        if row == old and (several is None or several.equals(self._several.get(msg))):
+        if old is None:
+            self._table.insert(msg, row)
+            self.sums.add(row)
+        elif row == old and (several is None or several.equals(self._several.get(msg))):
             return False
-        self._table.put(msg, row)
-        self.sums.add(row)
-        if old is not None:
+        else:
+            self._table.put(msg, row)
+            self.sums.add(row)
             self.sums.remove(old)
             if same is None:
                 self._departed.put(msg, old.arrival_ns)
         if several is not None or msg in self._several:
             self._replace_several(msg, several)
         return True
+
+    def share(self) -> Share:
+        """Return a share that another process may fill, whose rows say what this model's would, as things stand now."""
+        known = self.log_since is not None or self.send_since is not None
+        return Share(self._due if known else None)
+
+    def absorb(self, packed: Packed) -> None:
+        """Take in a share of messages none of which is held; call `sort` when all of them have come.
+
+        Raises:
+            FormatError: there are too many channels; nothing has changed then.
+        """
+        ids, rows, channels, domains = packed
+        columns = Columns(rows)
+        numbers = [self.sums.channel(name) for name in channels]
+        places = [0, *map(self.sums.domains.number, domains)]
+        self.sums.add_all(columns, numbers, places)
+        columns.renumber(numbers, places)
+        self._table.adopt(array("q", ids), columns.rows)
+
+    def sort(self) -> Iterator[None]:
+        """Make what was absorbed to be found, in steps; no message may be applied between `absorb` and its end."""
+        return self._table.sort()
 
     def arrival(self, msg: int, at: float = inf) -> float | None:
         """When the message that had the number `msg` at a moment was queued; None where that is not known.
@@ -124,13 +164,16 @@ class Queue:
                 file.attempt = attempt
                 self._reschedule_file(several, number, file)
             return
-        row = self._table.get(msg)
-        if row is None or row.channel != number or row.attempt == attempt or time * SECOND < row.arrival_ns:
+        place = self._table.find(msg)
+        if place is None:
             return
-        due = self._due(channel, row.mtime, attempt, (row.arrival_ns, row.birth, row.changed))
-        if not row.flags & DONE:
-            self.sums.reschedule(number, row.due, due)
-        self._table.put_times(msg, attempt, due)
+        arrival_ns, _, birth, changed, mtime, before, planned, _, flags, _, of, _ = unpack(*place)
+        if of != number or before == attempt or time * SECOND < arrival_ns:
+            return
+        due = self._due(channel, mtime, attempt, (arrival_ns, birth, changed))
+        if not flags & DONE:
+            self.sums.reschedule(number, planned, due)
+        put_times(place, attempt, due)
 
     def deferred(self, msg: int, channel: str, recipient: bytes, reason: str, time: float) -> bool:
         """The log says that a delivery was deferred at `time`.
@@ -144,29 +187,33 @@ class Queue:
                 file.defer(recipient, reason_number)
                 self._unsettled.add(msg)
             return True
-        row = self._table.get(msg)
-        if row is None:
+        place = self._table.find(msg)
+        if place is None:
             return False
+        row = _new(Row, unpack(*place))
         told = row.channel == number and time * SECOND >= row.arrival_ns and not row.flags & DONE
         if told and row.reason != reason_number:
-            self._change_reason(msg, row, reason_number)
+            self._change_reason(place, row, reason_number)
         return True
 
     def renew(self, msg: int) -> None:
         """The log says that qmail-send begins with message `msg`: what it told of that number was of another one."""
-        self._departed.pop(msg, None)
+        if msg in self._departed:
+            del self._departed[msg]
         if several := self._several.get(msg):
             for number, file in several.channels.items():
                 file.forget()
                 self._reschedule_file(several, number, file)
             self._unsettled.add(msg)
             return
-        row = self._table.get(msg)
-        if row is not None and row.channel != NO_CHANNEL:
-            if row.reason != NOT_DEFERRED:
-                self._change_reason(msg, row, NOT_DEFERRED)
-            if row.attempt != NEVER:
-                self._reschedule(msg, row._replace(attempt=NEVER))
+        place = self._table.find(msg)
+        if place is None or not is_told(place):
+            return
+        row = _new(Row, unpack(*place))
+        if row.reason != NOT_DEFERRED:
+            self._change_reason(place, row, NOT_DEFERRED)
+        if row.attempt != NEVER:
+            self._reschedule(place, row._replace(attempt=NEVER))
 
     def settle(self) -> None:
         """Make up the sums of messages with several recipients of which the log told something."""
@@ -184,9 +231,10 @@ class Queue:
                     for number, file in several.channels.items():
                         self._reschedule_file(several, number, file)
                     continue
-                row = self._table.get(msg)
-                if row is not None and row.channel != NO_CHANNEL:
-                    self._reschedule(msg, row)
+                place = self._table.find(msg)
+                row = None if place is None else _new(Row, unpack(*place))
+                if place is not None and row is not None and row.channel != NO_CHANNEL:
+                    self._reschedule(place, row)
             yield
 
     # --- from a look to a row
@@ -240,12 +288,11 @@ class Queue:
         file's mtime, and so does one that never tried the message.
         """
         arrival_ns, birth, changed = ages
-        if attempt != NEVER and not self._is_over(attempt):
+        since = self.send_since
+        if attempt != NEVER and (since is None or attempt >= int(since)):
             born = arrival_ns // SECOND if attempt < changed else birth
             return next_attempt(born, attempt, skip_for(channel))
-        if self.send_since is not None or (
-            self.log_since is not None and arrival_ns >= self.log_since * SECOND
-        ):
+        if since is not None or (self.log_since is not None and arrival_ns >= self.log_since * SECOND):
             return mtime
         return NEVER
 
@@ -255,12 +302,12 @@ class Queue:
 
     # --- changes to what is held
 
-    def _reschedule(self, msg: int, row: Row) -> None:
+    def _reschedule(self, place: Place, row: Row) -> None:
         channel = self.sums.channels[row.channel]
         due = self._due(channel, row.mtime, row.attempt, (row.arrival_ns, row.birth, row.changed))
         if not row.flags & DONE:
             self.sums.reschedule(row.channel, row.due, due)
-        self._table.put_times(msg, row.attempt, due)
+        put_times(place, row.attempt, due)
 
     def _reschedule_file(self, of: Recipients, number: int, file: Channel) -> None:
         channel = self.sums.channels[number]
@@ -269,9 +316,9 @@ class Queue:
             self.sums.reschedule(number, file.due, due)
         file.due = due
 
-    def _change_reason(self, msg: int, row: Row, reason: int) -> None:
+    def _change_reason(self, place: Place, row: Row, reason: int) -> None:
         self.sums.undefer(row)
-        self._table.put_reason(msg, reason)
+        put_reason(place, reason)
         self.sums.defer(row._replace(reason=reason))
 
     def _replace_several(self, msg: int, several: Recipients | None) -> None:

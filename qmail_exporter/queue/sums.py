@@ -1,5 +1,10 @@
 """Every sum over the messages that a scrape shows, kept as rows come and go."""
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import compress
+from operator import not_
+
 from qmail_exporter.formats import FormatError
 from qmail_exporter.formats.envelope import Sender
 from qmail_exporter.queue.domains import Domains
@@ -12,6 +17,7 @@ from qmail_exporter.queue.table import (
     NOT_DEFERRED,
     TODO,
     UNKNOWN_SENDER,
+    Columns,
     Row,
 )
 from qmail_exporter.queue.times import Timeline
@@ -87,6 +93,31 @@ class Sums:
             if reason != NOT_DEFERRED:
                 self.domains.defer(place, ((reason, 1),), birth)
 
+    def add_all(self, columns: Columns, channels: Sequence[int], domains: Sequence[int]) -> None:
+        """Messages of which nothing was held have become these rows.
+
+        Args:
+            columns: all have a birth, a sender and one recipient, and none was deferred.
+            channels: the number here of each channel in them.
+            domains: the number here of each domain in them; the first stands for none.
+        """
+        self.bytes += sum(columns.sizes)
+        self.arrivals.add_all([arrival_ns // SECOND for arrival_ns in columns.arrivals_ns])
+        bounces = [sender in _BOUNCES for sender in columns.senders]
+        self.births[False].add_all(list(compress(columns.births, map(not_, bounces))))
+        self.births[True].add_all(list(compress(columns.births, bounces)))
+        for sender, count in Counter(columns.senders).items():
+            self.senders[sender] += count
+        for (channel, flags), count in Counter(zip(columns.channels, columns.flags, strict=True)).items():
+            (self.done if flags & DONE else self.pending)[channels[channel]] += count
+            self.failed += count if flags & FAILED else 0
+        for domain, count in Counter(columns.domains).items():
+            if domain:
+                self.domains.wait(domains[domain], count)
+        for channel, flags, due in zip(columns.channels, columns.flags, columns.dues, strict=True):
+            if due != NEVER and not flags & DONE:
+                self.due[channels[channel]].add(due)
+
     def remove(self, row: Row) -> None:
         """A message is no longer `row`."""
         arrival_ns, size, birth, _, _, _, due, place, flags, sender, channel, reason = row
@@ -115,10 +146,13 @@ class Sums:
 
     def reschedule(self, channel: int, before: int, after: int) -> None:
         """A pending recipient's, or message's, next attempt in that channel has moved; NEVER stands for none."""
+        if before == after:
+            return
+        due = self.due[channel]
         if before != NEVER:
-            self.due[channel].remove(before)
+            due.remove(before)
         if after != NEVER:
-            self.due[channel].add(after)
+            due.add(after)
 
     def defer(self, row: Row) -> None:
         """The one recipient of `row` is deferred, if it says so."""

@@ -9,8 +9,8 @@ a bisection and adding one moves a few kilobytes.
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 BUCKETS = 1024
 # Message numbers are inode numbers, which come in steps; a multiplicative hash (Knuth) spreads them evenly.
@@ -18,13 +18,20 @@ _SPREAD = 0x9E3779B1
 _SHIFT = 20
 _SLAB_BITS = 12  # 4096 rows, 256 KiB
 _IN_SLAB = (1 << _SLAB_BITS) - 1
-_ROW = struct.Struct("<qqqqqqqIBBBB")
+_ROW = struct.Struct("=qqqqqqqIBBBB")  # without gaps, and in this machine's order, as arrays are
 _ROW_SIZE = _ROW.size
-_unpack, _pack_into = _ROW.unpack_from, _ROW.pack_into
+_pack_into = _ROW.pack_into
+pack = _ROW.pack
+"""A row's bytes."""
+unpack = _ROW.unpack_from
+"""The row at a place, as a plain tuple."""
 _new = tuple.__new__  # a NamedTuple made of a tuple, at half the price of calling its class
-_TIMES = struct.Struct("<qq")  # attempt and due,
+_TIMES = struct.Struct("=qq")  # attempt and due,
 _TIMES_AT = 40  # which stand here in a row
-_REASON_AT = 63
+_DOMAIN_AT, _FLAGS_AT, _SENDER_AT, _CHANNEL_AT, _REASON_AT = 56, 60, 61, 62, 63
+
+Place: TypeAlias = tuple[bytearray, int]
+"""Where a row is: the slab, and where in it."""
 
 NEVER = -(1 << 63)
 """A moment that is not known, or did not come; it sorts before all others."""
@@ -51,6 +58,45 @@ class Row(NamedTuple):
     reason: int = 255  # index into the reasons, or NOT_DEFERRED
 
 
+class Columns:
+    """Rows as they come from a pipe, seen by what stands in them."""
+
+    def __init__(self, rows: bytes) -> None:
+        moments = array("q", rows)
+        numbers = array("I", rows)
+        self.rows = bytearray(rows)
+        self.arrivals_ns, self.sizes, self.births = moments[0::8], moments[1::8], moments[2::8]
+        self.dues = moments[6::8]
+        self.domains = numbers[_DOMAIN_AT // 4 :: 16]
+        self.flags, self.senders = rows[_FLAGS_AT::_ROW_SIZE], rows[_SENDER_AT::_ROW_SIZE]
+        self.channels = rows[_CHANNEL_AT::_ROW_SIZE]
+
+    def renumber(self, channels: Sequence[int], domains: Sequence[int]) -> None:
+        """Write other numbers into the rows; what the columns say stays as it was."""
+        self.rows[_CHANNEL_AT::_ROW_SIZE] = bytes([channels[number] for number in self.channels])
+        numbers = array("I", [domains[number] for number in self.domains]).tobytes()
+        for byte in range(4):
+            self.rows[_DOMAIN_AT + byte :: _ROW_SIZE] = numbers[byte::4]
+
+
+def is_told(place: Place) -> bool:
+    """Whether the log has told of an attempt at the one recipient of the row at a place, or of a deferral."""
+    slab, start = place
+    return slab[start + _REASON_AT] != NOT_DEFERRED or _TIMES.unpack_from(slab, start + _TIMES_AT)[0] != NEVER
+
+
+def put_times(place: Place, attempt: int, due: int) -> None:
+    """Store these two in the row at a place."""
+    slab, start = place
+    _TIMES.pack_into(slab, start + _TIMES_AT, attempt, due)
+
+
+def put_reason(place: Place, reason: int) -> None:
+    """Store the reason in the row at a place."""
+    slab, start = place
+    slab[start + _REASON_AT] = reason
+
+
 TODO, FAILED, SEVERAL, DONE = 1, 2, 4, 8
 UNKNOWN_SENDER = NO_CHANNEL = NOT_DEFERRED = 255
 
@@ -58,13 +104,15 @@ UNKNOWN_SENDER = NO_CHANNEL = NOT_DEFERRED = 255
 class Table:
     """Rows by message number; iteration gives the numbers, in no order."""
 
-    __slots__ = ("_free", "_ids", "_slabs", "_slots")
+    __slots__ = ("_found", "_free", "_ids", "_place", "_slabs", "_slots")
 
     def __init__(self) -> None:
         self._ids = [array("q") for _ in range(BUCKETS)]
         self._slots = [array("I") for _ in range(BUCKETS)]  # beside each number, where its row is
         self._slabs: list[bytearray] = []
         self._free = array("I")
+        self._found = 0  # no message has this number
+        self._place: Place | None = None
 
     def __len__(self) -> int:
         return (len(self._slabs) << _SLAB_BITS) - len(self._free)
@@ -78,57 +126,82 @@ class Table:
         at = bisect_left(ids, msg)
         return at < len(ids) and ids[at] == msg
 
-    def get(self, msg: int) -> Row | None:
-        """The row of message `msg`, or None."""
+    def find(self, msg: int) -> Place | None:
+        """Where the row of message `msg` is, or None; valid until the message is dropped."""
+        if msg == self._found:  # a log tells several things of one message in a row
+            return self._place
         bucket = (msg * _SPREAD >> _SHIFT) % BUCKETS
         ids = self._ids[bucket]
         at = bisect_left(ids, msg)
         if at < len(ids) and ids[at] == msg:
             slot = self._slots[bucket][at]
-            return _new(Row, _unpack(self._slabs[slot >> _SLAB_BITS], (slot & _IN_SLAB) * _ROW_SIZE))
+            self._found, self._place = msg, (self._slabs[slot >> _SLAB_BITS], (slot & _IN_SLAB) * _ROW_SIZE)
+            return self._place
         return None
+
+    def get(self, msg: int) -> Row | None:
+        """The row of message `msg`, or None."""
+        place = self.find(msg)
+        return None if place is None else _new(Row, unpack(*place))
 
     def put(self, msg: int, row: Row) -> None:
         """Store `row` for message `msg`, in place of the one that may be there."""
+        place = self.find(msg)
+        if place is None:
+            self.insert(msg, row)
+        else:
+            _pack_into(*place, *row)
+
+    def insert(self, msg: int, row: Row) -> None:
+        """Store `row` for message `msg`; that none is there is the caller's duty."""
         bucket = (msg * _SPREAD >> _SHIFT) % BUCKETS
         ids = self._ids[bucket]
         at = bisect_left(ids, msg)
-        if at < len(ids) and ids[at] == msg:
-            slot = self._slots[bucket][at]
-        else:
-            if not self._free:
-                self._grow()
-            slot = self._free.pop()
-            ids.insert(at, msg)
-            self._slots[bucket].insert(at, slot)
+        if not self._free:
+            self._grow()
+        slot = self._free.pop()
+        ids.insert(at, msg)
+        self._slots[bucket].insert(at, slot)
         _pack_into(self._slabs[slot >> _SLAB_BITS], (slot & _IN_SLAB) * _ROW_SIZE, *row)
 
-    def put_times(self, msg: int, attempt: int, due: int) -> None:
-        """Store these two of message `msg`; that it is there is the caller's duty, as with `put_reason`."""
-        slab, start = self._place(msg)
-        _TIMES.pack_into(slab, start + _TIMES_AT, attempt, due)
+    def adopt(self, ids: Sequence[int], rows: bytearray) -> None:
+        """Store one row for each of these messages, none of which is there.
 
-    def put_reason(self, msg: int, reason: int) -> None:
-        """Store the reason of message `msg`."""
-        slab, start = self._place(msg)
-        slab[start + _REASON_AT] = reason
+        Until `sort` has come to its end, only what it has come to, and nothing that is adopted, is surely found.
+        """
+        for begin in range(0, len(ids), _IN_SLAB + 1):
+            base = len(self._slabs) << _SLAB_BITS
+            part = ids[begin : begin + _IN_SLAB + 1]
+            slab = rows[begin * _ROW_SIZE : (begin + len(part)) * _ROW_SIZE]
+            unused = _IN_SLAB + 1 - len(part)
+            self._slabs.append(slab + bytes(unused * _ROW_SIZE))
+            self._free.extend(range(base + _IN_SLAB, base + _IN_SLAB - unused, -1))
+            for slot, msg in enumerate(part, base):
+                bucket = (msg * _SPREAD >> _SHIFT) % BUCKETS
+                self._ids[bucket].append(msg)
+                self._slots[bucket].append(slot)
+
+    def sort(self) -> Iterator[None]:
+        """Bring in order what was adopted, in steps of well under a millisecond each."""
+        for bucket in range(BUCKETS):
+            slots = dict(zip(self._ids[bucket], self._slots[bucket], strict=True))
+            ids = sorted(slots)
+            self._ids[bucket] = array("q", ids)
+            self._slots[bucket] = array("I", map(slots.__getitem__, ids))
+            yield
 
     def drop(self, msg: int) -> None:
         """Forget message `msg`; that it is there is the caller's duty."""
         bucket = (msg * _SPREAD >> _SHIFT) % BUCKETS
         ids = self._ids[bucket]
         at = bisect_left(ids, msg)
+        self._found, self._place = 0, None
         del ids[at]
         self._free.append(self._slots[bucket].pop(at))
 
     def bucket(self, number: int) -> list[int]:
         """The message numbers in one of the `BUCKETS` parts, for walks in steps."""
         return list(self._ids[number])
-
-    def _place(self, msg: int) -> tuple[bytearray, int]:
-        bucket = (msg * _SPREAD >> _SHIFT) % BUCKETS
-        slot = self._slots[bucket][bisect_left(self._ids[bucket], msg)]
-        return self._slabs[slot >> _SLAB_BITS], (slot & _IN_SLAB) * _ROW_SIZE
 
     def _grow(self) -> None:
         first = len(self._slabs) << _SLAB_BITS

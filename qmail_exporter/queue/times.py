@@ -6,6 +6,8 @@ so nothing needs to be updated while time goes by; a scrape asks "how many lie a
 
 from array import array
 from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Collection
 
 _PAGE_BITS = 8  # a page counts 256 seconds one by one …
 _ERA_BITS = 16  # … and an era of 18 hours is the sum of 256 pages
@@ -45,6 +47,19 @@ class Timeline:
         era = moment >> _ERA_BITS
         eras[era] = eras.get(era, 0) + 1
         self.sum += moment
+
+    def add_all(self, moments: Collection[int]) -> None:
+        """Count one more message at each of the moments."""
+        pages = self._pages
+        for moment in moments:
+            page = pages.get(moment >> _PAGE_BITS)
+            if page is None:
+                page = pages[moment >> _PAGE_BITS] = array("I", _EMPTY_PAGE)
+            page[moment & _SECOND] += 1
+            page[_PAGE] += 1
+        for era, count in Counter([moment >> _ERA_BITS for moment in moments]).items():
+            self._eras[era] = self._eras.get(era, 0) + count
+        self.sum += sum(moments)
 
     def remove(self, moment: int) -> None:
         """Take back one `add` of the same moment; that there was one is the caller's duty."""

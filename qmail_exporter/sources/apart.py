@@ -6,6 +6,7 @@ parent takes it from there in steps, and never waits.  Guaranteed:
 - The steps are those of `Tree.scan`, in another order: every message is in one of them, as it was at some moment since
   the fork.  It may have changed since then, even gone, before the step is read: who looks at messages meanwhile must not
   let an older state replace a newer one.
+- Messages that the `Gatherer` takes are in what it packs instead.
 - A child opens what a scan opens, through the directory that the parent has open, and writes to its pipe alone.  It
   keeps none of the parent's other descriptors but 0 to 2, runs none of its signal handlers or exit handlers, and takes no
   lock that another thread of the parent could have held at the fork: it neither logs, imports nor prints.
@@ -13,8 +14,8 @@ parent takes it from there in steps, and never waits.  Guaranteed:
 - Should one fail in any way the parent gets an `ApartError`, never an end that looks like one: a scan is complete when
   the last frame of each pipe has said so.  Who took the steps knows what has come by then, so that `Tree.scan` can go on.
 
-A frame is a length of 4 bytes and the `marshal` of `(found, progress, broken)`, of which `Tree.states` gives the first
-two, or of None at the end.
+A frame is a length of 4 bytes and the `marshal` of `(found, progress, broken, gathered)`, of which `Tree.states` gives the
+first two, or of None at the end.
 """
 
 import errno
@@ -27,11 +28,12 @@ import signal
 import struct
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
-from qmail_exporter.sources.scan import Scanned, Tree, messages
+from qmail_exporter.formats.envelope import Message, State
+from qmail_exporter.sources.scan import Tree, messages
 
 MOST = 2
 """Children, where there are as many processors: with two, taking in what they find takes as long as finding it."""
@@ -45,13 +47,35 @@ class ApartError(OSError):
     """There is no other process, or one ended before its scan did: scan in this one."""
 
 
-class ApartScan(Iterator["Scanned | None"]):
+class Gatherer(Protocol):
+    """Takes messages where they are found, so that they need not go through the pipe one by one."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to `pack`."""
+
+    def add(self, msg: int, state: State, /) -> bool:
+        """Take a message; False where it does not, and the message is to go through the pipe by itself."""
+
+    def pack(self) -> Any:
+        """Return what was taken, as `marshal` takes it, and begin anew."""
+
+
+class Step(NamedTuple):
+    """One step: what was found, what a gatherer packed, if it did, and how much of the whole is done, from 0 to 1."""
+
+    found: list[tuple[int, Message]]
+    gathered: Any
+    progress: float
+
+
+class ApartScan(Iterator["Step | None"]):
     """The parent's end: an iterator of steps, which gives None when no whole step has come yet.
 
     What the children cannot read goes into `broken` of the tree.
     """
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, gather: Callable[[], Gatherer]) -> None:
         self._tree = tree
         self._complete = False
         self._children: deque[_Child] = deque()
@@ -60,7 +84,7 @@ class ApartScan(Iterator["Scanned | None"]):
         self._epoll = select.epoll()
         try:
             for part in range(self._parts):
-                child = _Child(tree, range(part, tree.split, self._parts))
+                child = _Child(tree, range(part, tree.split, self._parts), gather)
                 self._children.append(child)
                 self._epoll.register(child.pipe, select.EPOLLIN)
         except BaseException:
@@ -71,7 +95,7 @@ class ApartScan(Iterator["Scanned | None"]):
         """The descriptor that is readable when more has come after a None; -1 when it is closed."""
         return -1 if self._epoll.closed else self._epoll.fileno()
 
-    def __next__(self) -> Scanned | None:
+    def __next__(self) -> Step | None:
         """The next step, if one has come whole; reads at most 64 KiB of each child.
 
         Raises:
@@ -102,28 +126,30 @@ class ApartScan(Iterator["Scanned | None"]):
             self._children.pop().end(kill=True)
         self._epoll.close()
 
-    def _take(self, child: "_Child", frame: bytes) -> Scanned:
+    def _take(self, child: "_Child", frame: bytes) -> Step:
         content = marshal.loads(frame)  # noqa: S302 - it comes from this very program
         if content is None:
             self._epoll.unregister(child.pipe)
             self._children.remove(child)
             child.end(kill=False)
             self._complete = not self._children
-            content = [], 1.0, []
-        found, self._progress[child], broken = content
+            content = [], 1.0, [], None
+        found, self._progress[child], broken, gathered = content
         for area, *error in broken:
             self._tree.broken.setdefault(area, OSError(*error))
-        return Scanned(messages(found), sum(self._progress.values()) / self._parts)
+        return Step(messages(found), gathered, sum(self._progress.values()) / self._parts)
 
 
-def scan_apart(tree: Tree) -> ApartScan:
+def scan_apart(tree: Tree, gather: Callable[[], Gatherer]) -> ApartScan:
     """Begin a scan in other processes, which see the tree as it is now; `close` it in the end.
+
+    `gather` is called in each of them.
 
     Raises:
         ApartError: there can be no other process.
     """
     try:
-        return ApartScan(tree)
+        return ApartScan(tree, gather)
     except OSError as error:
         raise ApartError(error.errno, f"no other process: {error.strerror}", tree.path) from error
 
@@ -131,14 +157,14 @@ def scan_apart(tree: Tree) -> ApartScan:
 class _Child:
     """A child and its pipe."""
 
-    def __init__(self, tree: Tree, numbers: range) -> None:
+    def __init__(self, tree: Tree, numbers: range, gather: Callable[[], Gatherer]) -> None:
         self._buffer = bytearray()
         self.pipe, writer = os.pipe2(os.O_CLOEXEC)
         try:
             with suppress(OSError):  # only so that a child need not wait for the parent at every step
                 fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE)
             os.set_blocking(self.pipe, False)
-            self._pid = _fork(tree, numbers, writer)
+            self._pid = _fork(tree, numbers, gather, writer)
         except BaseException:
             os.close(self.pipe)
             raise
@@ -191,7 +217,7 @@ class _Child:
 # --- the child
 
 
-def _fork(tree: Tree, numbers: range, writer: int) -> int:
+def _fork(tree: Tree, numbers: range, gather: Callable[[], Gatherer], writer: int) -> int:
     # No handler may run between the fork and the child's giving it up.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -200,28 +226,30 @@ def _fork(tree: Tree, numbers: range, writer: int) -> int:
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
-            _run(tree, numbers, writer)
+            _run(tree, numbers, gather, writer)
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _run(tree: Tree, numbers: range, writer: int) -> NoReturn:
+def _run(tree: Tree, numbers: range, gather: Callable[[], Gatherer], writer: int) -> NoReturn:
     status = 1
     try:
         gc.disable()  # a scan makes no cycles, and a collection would touch, and so copy, all the parent's memory
         _give_up_all_but((0, 1, 2, tree.fileno(), writer))
         with suppress(OSError):
             os.nice(_NICE)
-        told = set(tree.broken)
+        told, gatherer = set(tree.broken), gather()
         for found, progress in tree.states(lambda _: False, numbers):
+            rest = [pair for pair in found if not gatherer.add(*pair)]
             broken = [
                 (area, error.errno, error.strerror, error.filename)
                 for area, error in tree.broken.items()
                 if area not in told
             ]
             told.update(tree.broken)
-            _write(writer, (found, progress, broken))
+            _write(writer, (rest, progress, broken, gatherer.pack() if gatherer.full else None))
+        _write(writer, ([], 1.0, [], gatherer.pack()))
         _write(writer, None)
         status = 0
     finally:

@@ -18,10 +18,10 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
-from qmail_exporter.formats.envelope import ChannelFile, Message, Sender, message_id, sender_kind
-from qmail_exporter.sources.layout import DIRECTORY, FILE, MAX_FILE, Absent, Layout, Place, Plain
+from qmail_exporter.formats.envelope import ChannelFile, Message, Sender, State, message_id, sender_kind
+from qmail_exporter.sources.layout import DIRECTORY, FILE, Absent, Layout, Place
 
-__all__ = ["MAX_FILE", "Absent", "Found", "Scanned", "State", "Tree", "messages"]
+__all__ = ["Absent", "Found", "Scanned", "Tree", "messages"]
 
 _STEP = 256  # messages: about 4 ms
 _STEP_CONTENT = 1 << 18  # bytes of channels' files
@@ -29,14 +29,14 @@ _LISTED = 4096  # names: about 2 ms
 _FAR = (1 << 62) // 10**9  # seconds; a hostile time must fit where times are kept, in nanoseconds
 _YOUNG = 2  # seconds, for a file system whose clock is coarse
 _TODO_HEAD = 4096
+_SMALL = 4096  # bytes of a channel's file: that of a list is longer
+_NUMBERS = re.compile("(?:[1-9][0-9]{0,17} ?)+", re.ASCII)
 _KIND, _REGULAR = 0o170000, 0o100000  # S_IFMT and S_IFREG
 # As many bytes of the sender as tell its kind: a bounce's has fewer than five.
 _TODO_SENDER = re.compile(rb"(?:[a-z][^\0]*\0){0,8}F([^\0]{0,4}\0|[^\0]{5})")
 _SENDERS: dict[int | None, Sender | None] = {None: None, **{sender.value: sender for sender in Sender}}
 _tuple: Any = tuple.__new__  # past the constructors of named tuples, which take twice as long
 
-State: TypeAlias = tuple[int, int, bool, int | None, int | None, int, tuple[Plain, ...], bool]
-"""A `Message` as a tuple of plain values; `message` makes a `Message` of it."""
 Found: TypeAlias = tuple[list[tuple[int, State]], float]
 """A `Scanned` with such tuples."""
 
@@ -52,7 +52,7 @@ class _Listed(NamedTuple):
     """What listing directories told before their messages are looked at."""
 
     todo: set[str]
-    failed: set[str]
+    failed: set[bytes]
     since: int  # before todo was listed, Unix seconds
 
 
@@ -93,7 +93,7 @@ class Tree(Layout):
         since = int(time.time()) - _YOUNG
         todo = yield from self._every_name("todo")
         failed = yield from self._every_name("bounce")
-        listed = _Listed(todo, failed, since)
+        listed = _Listed(todo, {name.encode("utf-8", "surrogateescape") for name in failed}, since)
         numbers = range(self.split) if numbers is None else numbers
         for before, number in enumerate(numbers):
             for found, done in self._in_directory(number, known, listed):
@@ -145,35 +145,36 @@ class Tree(Layout):
     # --- every message
 
     def _in_directory(self, number: int, known: Callable[[int], bool], listed: _Listed) -> Iterator[Found]:
-        """Look at the messages of one numbered directory: a glance where that is enough."""
+        """Look at the messages of one numbered directory: a glance where that is enough, in steps."""
         with ExitStack() as stack:
             mess, info, *channels = (
                 stack.enter_context(self._open(area, f"{area}/{number}"))
                 for area in ("mess", "info", *self.channels)
             )
-            mess_fd, info_fd = (place.fd if place else -1 for place in (mess, info))
-            todo, split = listed.todo, self.split
             holders: dict[str, Place | None] = {}
             for channel in filter(None, channels):
                 names = yield from self._names(channel)
-                holders.update({name: None if name in holders else channel for name in names})
+                several = holders.keys() & names
+                holders.update(dict.fromkeys(names, channel))
+                holders.update(dict.fromkeys(several))
                 yield [], 0.0
+            holders.update(dict.fromkeys(listed.todo & holders.keys()))
             names = yield from self._names(mess)
-            found: list[tuple[int, State]] = []
-            content = 0
-            for done, name in enumerate(names, 1):
-                msg = message_id(name.encode()) if name.isascii() else None
-                if msg is not None and msg % split == number and not known(msg):
-                    holder = None if name in todo else holders.get(name)
-                    state = _glance(mess_fd, info_fd, holder, name, listed) if holder else None
-                    if state := state or self._look(msg):
+            for begin in range(0, len(names), _STEP):
+                part = _numbered(names[begin : begin + _STEP])
+                wanted = [pair for pair in part if pair[0] % self.split == number and not known(pair[0])]
+                found, rest = _glances(wanted, mess, info, holders, listed)
+                content = 0
+                for msg in rest:
+                    if state := self._look(msg):
                         found.append((msg, state))
-                        for file in state[6]:
-                            content += len(file[1])
-                if done % _STEP == 0 or content > _STEP_CONTENT:
-                    yield found, done / len(names)
-                    found, content = [], 0
-            yield found, 1.0
+                        content += sum([len(file[1]) for file in state[6]])
+                    if content > _STEP_CONTENT:
+                        yield found, begin / len(names)
+                        found, content = [], 0
+                yield found, min((begin + _STEP) / len(names), 1.0)
+            if not names:
+                yield [], 1.0
 
     def _every_name(self, area: str) -> Generator[Found, None, set[str]]:
         """List all directories of an area, in steps."""
@@ -214,36 +215,78 @@ class Tree(Layout):
             os.close(fd)
 
 
-def _glance(mess_fd: int, info_fd: int, channel: Place, name: str, listed: _Listed) -> State | None:
-    """Look at a message that is like most: preprocessed a while ago, with a file in one channel, no double bounce.
+def _numbered(names: list[str]) -> list[tuple[int, str]]:
+    """Return the message numbers that names are, and the names; what is no number is left out."""
+    if _NUMBERS.fullmatch(" ".join(names)):
+        return list(zip(map(int, names), names, strict=True))
+    ids = [message_id(name.encode()) if name.isascii() else None for name in names]
+    return [(msg, name) for msg, name in zip(ids, names, strict=True) if msg is not None]
 
-    None for any other, or where anything fails: that takes a look.  This is where a scan spends its time.
+
+def _glances(
+    wanted: list[tuple[int, str]],
+    mess: Place | None,
+    info: Place | None,
+    holders: dict[str, Place | None],
+    listed: _Listed,
+) -> tuple[list[tuple[int, State]], list[int]]:
+    """Look at messages in the way that is enough for most; this is where a scan spends its time.
+
+    Enough it is for a message that was preprocessed a while ago, has a small file in one channel, which `holders` tells,
+    and is no double bounce.  Returns the states of these, and the numbers of all others, or of those of which something
+    failed: they take a look.
     """
+    found: list[tuple[int, State]] = []
+    plain, rest = [], []
+    for msg, name in wanted:
+        if channel := holders.get(name):
+            plain.append((msg, name.encode(), channel))
+        else:
+            rest.append(msg)
+    if mess is None or info is None:
+        return found, [msg for msg, _ in wanted]
+    # One kind of call after the other takes less time than to take turns.
     try:
-        mess: Any = os.stat(name, dir_fd=mess_fd, follow_symlinks=False)
-        info: Any = os.stat(name, dir_fd=info_fd, follow_symlinks=False)
+        of_mess = [os.stat(name, dir_fd=mess.fd, follow_symlinks=False) for _, name, _ in plain]
+        of_info = [os.stat(name, dir_fd=info.fd, follow_symlinks=False) for _, name, _ in plain]
+    except OSError:
+        return found, [msg for msg, _ in wanted]
+    for (msg, raw, holder), m, i in zip(plain, of_mess, of_info, strict=True):
+        state = _glance(raw, holder, m, i, listed)
+        if state is None:
+            rest.append(msg)
+        else:
+            found.append((msg, state))
+    return found, rest
+
+
+def _glance(name: bytes, channel: Place, mess: Any, info: Any, listed: _Listed) -> State | None:
+    """Return the state of a message, of whose `mess` and `info` file `os.stat` tells this; None where it takes a look."""
+    arrival, birth = mess[8], info[8]
+    # A message younger than the list of todo may be missing there, and its info and channel's file be incomplete.
+    if info[6] == 6 or not 0 <= arrival < listed.since or not 0 <= birth < _FAR:
+        return None
+    try:
         fd = os.open(name, FILE, dir_fd=channel.fd)
-        try:
-            file: Any = os.fstat(fd)
-            if not file[0] & _KIND == info[0] & _KIND == mess[0] & _KIND == _REGULAR or file[6] >= MAX_FILE:
-                return None
-            content = os.read(fd, file[6] + 1)
-        finally:
-            os.close(fd)
     except OSError:
         return None
-    arrival, birth, changed, mtime = mess[8], info[8], info[9], file[8]
-    # A message younger than the list of todo may be missing there, and its info and channel's file be incomplete.
+    try:
+        file: Any = os.fstat(fd)
+        content = os.read(fd, _SMALL)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    mtime = file[8]
     if (
-        info[6] == 6
-        or not -_FAR < arrival < listed.since
-        or not -_FAR < birth < _FAR
-        or not -_FAR < mtime < _FAR
+        (file[0] | info[0] | mess[0]) & _KIND != _REGULAR  # no other kind has just that bit
+        or len(content) == _SMALL
+        or not 0 <= mtime < _FAR
     ):
         return None
     sender = 1 if info[6] == 2 else 0
     files = ((channel.area, content, mtime),)
-    return mess.st_mtime_ns, mess[6], False, sender, birth, changed, files, name in listed.failed
+    return mess.st_mtime_ns, mess[6], False, sender, birth, info[9], files, name in listed.failed
 
 
 def _arrival(mess: Any) -> int:

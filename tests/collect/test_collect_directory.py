@@ -10,8 +10,9 @@ import pytest
 
 from qmail_exporter.collect import Collection, directory, everywhere
 from qmail_exporter.collect.sweeps import Sweeps
+from qmail_exporter.queue.share import Share
 from qmail_exporter.sources import inotify
-from qmail_exporter.sources.apart import ApartError
+from qmail_exporter.sources.apart import ApartError, Step
 from qmail_exporter.sources.inotify import Watcher, WatchError
 from qmail_exporter.sources.scan import Tree
 from rig import NOW, Rig, family, ledger_state, series, settle, shown, state, watching
@@ -405,26 +406,31 @@ def test_abandoned_sweep_does_not_end() -> None:
 
 
 def test_scan_in_other_processes_does_not_undo_looks(rig: MakeRig) -> None:
-    """What other processes found before a message changed, or went, does not replace what a look found since."""
+    """A message that changed, or went, since other processes looked at it is looked at when all that they found is here."""
     made = rig()
-    msgs = [made.send(b"defer@x.example", b"defer@y.example") for _ in range(6)]
+    msgs = [made.send(b"defer@x.example", b"defer@y.example") for _ in range(3)]
+    msgs += [made.send(b"defer@x.example") for _ in range(3)]
     made.qmail.pump()
     collection = made.collection()
     collection.tick()
     watch = collection.queues[0]
     watch.sweep()
-    assert watch.newer is not None
-    made.qmail.touch(msgs[0], NOW - 50)
-    os.unlink(made.qmail.path("mess", msgs[1]))
+    assert watch.apart
+    for first, second in ((msgs[0], msgs[1]), (msgs[3], msgs[4])):
+        made.qmail.touch(first, NOW - 50)
+        os.unlink(made.qmail.path("mess", second))
     made.qmail.path("remote", msgs[2]).write_bytes(b"Ddefer@x.example\0Tdefer@y.example\0")
+    made.qmail.path("remote", msgs[5]).write_bytes(b"Ddefer@x.example\0")
     collection.refresh(1.0)
+    assert watch.pending >= set(msgs)
+    assert not watch.look_at(msgs[0])
     made.send(b"joe")
     settle(collection)
     assert set(watch.queue) == {int(path.name) for path in (made.queue / "mess").glob("*/*")}
     fresh = made.collection()
     settle(fresh)
     assert state(made.series(collection)) == state(made.series(fresh))
-    assert watch.newer is None
+    assert not watch.apart
 
 
 def test_failed_other_process_is_made_up_for(
@@ -438,23 +444,26 @@ def test_failed_other_process_is_made_up_for(
     made.qmail.pump()
 
     class Dying:
-        def __init__(self, tree: Tree) -> None:
-            self._steps = tree.scan(lambda _: False)
-            self._left = 1
+        def __init__(self, tree: Tree, gather: Callable[[], Share]) -> None:
+            self._found = [pair for found, _ in tree.states(lambda _: False) for pair in found]
+            self._share = gather()
+            self._left = 2
 
         def __iter__(self) -> "Dying":
             return self
 
-        def __next__(self) -> Any:
+        def __next__(self) -> Step:
+            self._left -= 1
             if not self._left:
                 raise ApartError(32, "a scanning process ended early", "/queue")
-            self._left -= 1
-            return next(self._steps)
+            taken = [self._share.add(*pair) for pair in self._found[:3]]
+            assert all(taken)
+            return Step([], self._share.pack(), 0.5)
 
         def close(self) -> None:
-            self._steps.close()  # type: ignore[attr-defined]
+            pass
 
-    def refuse(_: Tree) -> Dying:
+    def refuse(_: Tree, __: object) -> Dying:
         raise ApartError(11, "no other process", "/queue")
 
     for scan in (Dying, refuse):

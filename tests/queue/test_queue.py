@@ -186,6 +186,16 @@ def test_number_may_be_given_again() -> None:
         queue.apply(7, None)
 
 
+def test_deferral_of_an_unknown_start_is_forgotten_too() -> None:
+    """Where the log tells of a deferral, and not of the attempt, a new message of that number has neither."""
+    queue = Queue()
+    queue.apply(7, ONE)
+    assert queue.deferred(7, "remote", b"a@x.example", "greylist", T0 + 9.0)
+    assert sum(queue.sums.domains.deferred.values()) == 1
+    queue.renew(7)
+    assert sum(queue.sums.domains.deferred.values()) == 0
+
+
 def test_arrival_is_that_of_the_message_that_was() -> None:
     """The arrival of a message that has gone, or whose number another one has got, is known for a while."""
     queue = Queue()

@@ -21,6 +21,12 @@ def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "_IN_SLAB", 3)
 
 
+def place(rows: Table, msg: int) -> table.Place:
+    found = rows.find(msg)
+    assert found is not None
+    return found
+
+
 @given(
     st.lists(st.tuples(NUMBERS, st.one_of(st.none(), ROWS, st.tuples(MOMENTS, MOMENTS), BYTES)), max_size=60)
 )
@@ -39,10 +45,10 @@ def test_table_is_a_dict(
             rows.drop(msg)
             del expected[msg]
         elif isinstance(what, int):
-            rows.put_reason(msg, what)
+            table.put_reason(place(rows, msg), what)
             expected[msg] = expected[msg]._replace(reason=what)
         else:
-            rows.put_times(msg, *what)
+            table.put_times(place(rows, msg), *what)
             expected[msg] = expected[msg]._replace(attempt=what[0], due=what[1])
         assert len(rows) == len(expected)
         assert (msg in rows) == (msg in expected)

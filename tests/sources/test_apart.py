@@ -10,16 +10,52 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qmail_exporter.formats.envelope import Message
 from qmail_exporter.sources import apart, scan
-from qmail_exporter.sources.apart import ApartError, ApartScan, scan_apart
+from qmail_exporter.sources.apart import ApartError, ApartScan, Step
 from qmail_exporter.sources.scan import Scanned, Tree
 from queuedir import QueueDir
 
 PATIENCE = 30.0
+
+
+class Even:
+    """Gathers the messages with an even number, three at a time."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[int, Any]] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether there are three."""
+        return len(self.taken) >= 3
+
+    def add(self, msg: int, state: Any) -> bool:
+        """Take it if it is even."""
+        if msg % 2 == 0:
+            self.taken.append((msg, state))
+        return msg % 2 == 0
+
+    def pack(self) -> list[tuple[int, Any]]:
+        """Return what there is."""
+        taken, self.taken = self.taken, []
+        return taken
+
+
+class Nothing(Even):
+    """Gathers nothing."""
+
+    def add(self, _msg: int, _state: Any) -> bool:
+        """Take none."""
+        return False
+
+
+def scan_apart(tree: Tree) -> ApartScan:
+    return apart.scan_apart(tree, Nothing)
 
 
 @pytest.fixture
@@ -33,7 +69,7 @@ def tree(queue: QueueDir) -> Iterator[Tree]:
         yield tree
 
 
-def steps(running: ApartScan) -> Iterator[Scanned]:
+def steps(running: ApartScan) -> Iterator[Step]:
     """Give the steps, waiting for each as an event loop would."""
     for step in running:
         if step is not None:
@@ -42,13 +78,13 @@ def steps(running: ApartScan) -> Iterator[Scanned]:
             assert select.select([running], [], [], PATIENCE)[0], "no step came, and no end"
 
 
-def found(taken: Iterator[Scanned]) -> dict[int, Message]:
+def found(taken: Iterator[Scanned] | Iterator[Step]) -> dict[int, Message]:
     pairs = [pair for step in taken for pair in step.found]
     assert len(pairs) == len(dict(pairs))
     return dict(pairs)
 
 
-def take(taken: Iterator[Scanned], into: dict[int, Message]) -> None:
+def take(taken: Iterator[Step], into: dict[int, Message]) -> None:
     for step in taken:
         into.update(step.found)
 
@@ -126,6 +162,17 @@ def test_it_finds_what_a_scan_finds(
     assert taken[-1].progress == 1
     assert max(len(step.found) for step in taken) <= 16
     assert not zombies()
+
+
+def test_what_is_gathered_comes_in_packs(queue: QueueDir, tree: Tree) -> None:
+    """Messages that the gatherer takes are in its packs, of which the last may not be full, and all others are in the steps."""
+    fill(queue, 500)
+    whole = found(tree.scan(lambda _: False))
+    with closing(apart.scan_apart(tree, Even)) as running:
+        taken = list(steps(running))
+    gathered = {msg: scan.message(state) for step in taken for msg, state in step.gathered or ()}
+    assert found(iter(taken)) == {msg: message for msg, message in whole.items() if msg % 2}
+    assert gathered == {msg: message for msg, message in whole.items() if not msg % 2}
 
 
 def test_hostile_content(queue: QueueDir, tree: Tree) -> None:
@@ -285,7 +332,8 @@ def test_the_parent_goes(queue: QueueDir) -> None:
     work = (
         "import sys, time; from qmail_exporter.sources import apart, scan\n"
         "scan._STEP = 1; apart._PIPE = 4096\n"
-        "running = apart.scan_apart(scan.Tree(sys.argv[1]))\n"
+        "class Nothing: full, add, pack = False, lambda *_: False, lambda _: None\n"
+        "running = apart.scan_apart(scan.Tree(sys.argv[1]), Nothing)\n"
         "while not next(running): pass\n"
         "print(*(child._pid for child in running._children), flush=True)\n"
         "sys.stdin.read()"

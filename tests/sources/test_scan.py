@@ -247,6 +247,7 @@ def test_steps_are_short(queue: QueueDir, tree: Tree, monkeypatch: pytest.Monkey
     assert sum(sizes) == 11
     assert sizes.count(0) >= 6  # eleven names in remote, eleven in mess, and 22 empty directories
     monkeypatch.setattr(scan, "_STEP_CONTENT", 0)
+    monkeypatch.setattr(scan, "_SMALL", 1)
     assert {len(step.found) for step in tree.scan(lambda _: False)} == {0, 1}
 
 
@@ -364,7 +365,7 @@ def test_a_file_that_is_too_large(
 ) -> None:
     """A channel's file beyond the limit is not read, and makes the channel broken until it has gone."""
     monkeypatch.setattr(layout, "MAX_FILE", 100)
-    monkeypatch.setattr(scan, "MAX_FILE", 100)
+    monkeypatch.setattr(scan, "_SMALL", 100)
     queue.message(28, files={area: b"Tx@y\0" * 20})
     message = tree.look(28)
     assert message
@@ -503,7 +504,7 @@ def test_mess_files_are_not_opened(queue: QueueDir, tree: Tree, monkeypatch: pyt
     def record(path: str, flags: int, *args: Any, **kwargs: Any) -> int:
         below = kwargs.get("dir_fd")
         where = os.readlink(f"/proc/self/fd/{below}") if below is not None else ""
-        opened.append((os.path.join(where, path), flags))
+        opened.append((os.path.join(where, os.fsdecode(path)), flags))
         return real(path, flags, *args, **kwargs)
 
     queue.message(28)
