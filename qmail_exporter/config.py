@@ -81,6 +81,7 @@ class Config:
         tick: seconds between two looks at what inotify does not tell of.
         rescan_interval: seconds between two looks at everything; 0 is never.
         scrape_budget: seconds that a scrape spends at most on bringing the model up to date.
+        web_config: the file with TLS, passwords and headers, in exporter-toolkit's format; None if there is none.
         double_bounces: the log that record-double-bounce writes; None if none is followed.
         hook: what is done at the end of an outage.
         log_level: a key of `logfmt.LEVELS`.
@@ -98,6 +99,7 @@ class Config:
     tick: float = 1.0
     rescan_interval: float = 3600.0
     scrape_budget: float = 0.5
+    web_config: Path | None = None
     double_bounces: LogSpec | None = None
     hook: HookConfig = HookConfig()
     log_level: str = "info"
@@ -115,6 +117,12 @@ def parse_path(text: str) -> Path:
     return Path(os.path.abspath(text))
 
 
+def split_name(text: str) -> tuple[str | None, str]:
+    """Return the name, None if there is none, and what follows, of `[NAME=]TEXT`."""
+    named = _NAMED.fullmatch(text)
+    return (named[1], named[2]) if named else (None, text)
+
+
 def parse_queue_spec(text: str) -> tuple[str | None, Path]:
     """Return name, None if there is none, and absolute path of `[NAME=]DIR`.
 
@@ -123,7 +131,7 @@ def parse_queue_spec(text: str) -> tuple[str | None, Path]:
     Raises:
         ValueError: no directory.
     """
-    name, path = _split_name(text)
+    name, path = split_name(text)
     return name, parse_path(path)
 
 
@@ -152,7 +160,7 @@ def parse_log_spec(text: str) -> LogSpec:
     Raises:
         ValueError: no path or unit.
     """
-    name, spec = _split_name(text)
+    name, spec = split_name(text)
     if spec in ("", "journal:"):
         raise ValueError(f"{text!r} names no log")
     return LogSpec(name, spec if spec.startswith("journal:") else str(parse_path(spec)))
@@ -214,11 +222,6 @@ def parse_url_path(text: str) -> str:
     if not _URL_PATH.fullmatch(text):
         raise ValueError(f"{text!r} is no path such as /metrics")
     return text
-
-
-def _split_name(text: str) -> tuple[str | None, str]:
-    named = _NAMED.fullmatch(text)
-    return (named[1], named[2]) if named else (None, text)
 
 
 def _distinct_tail(path: Path, among: Sequence[Path]) -> str:

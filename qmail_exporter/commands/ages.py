@@ -8,20 +8,22 @@ whole time again. Both count from the next attempt on.
 # ruff: noqa: PLC0415 - imports where they are needed, as the package says
 
 import re
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qmail_exporter.commands import options
 from qmail_exporter.commands.output import DONE, Output
+from qmail_exporter.flags.option import option, together
+from qmail_exporter.flags.page import Command
+from qmail_exporter.flags.value import DURATION, Value
 
 if TYPE_CHECKING:
     from qmail_exporter.commands.selection import Criteria
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
 
@@ -31,48 +33,55 @@ def _id(text: str) -> int:
     return int(text)
 
 
-def _selectors(command: _Command) -> _Command:
-    decorators = (
-        click.argument("ids", nargs=-1, type=options.parsed(_id), metavar="[ID]..."),
-        click.option(
-            "--domain",
-            "domains",
-            multiple=True,
-            metavar="DOMAIN",
-            help="Messages whose recipients that wait are all at this domain; .DOMAIN is everything below it."
-            " May be repeated.",
-        ),
-        click.option(
-            "--any-recipient",
-            is_flag=True,
-            help="With --domain: one such recipient is enough. The age is the whole message's, and so will the"
-            " others bounce, too, if their next attempt fails.",
-        ),
-        click.option(
-            "--sender",
-            "senders",
-            multiple=True,
-            metavar="ADDRESS",
-            help="Messages from this envelope sender, from everybody at @DOMAIN, or from <>: bounces. May be repeated.",
-        ),
-        click.option(
-            "--older-than",
-            type=options.DURATION,
-            metavar="DURATION",
-            help="Messages that are older, in qmail's eyes: 2d, 12h.",
-        ),
-        click.option("--now", is_flag=True, help="Then have qmail-send try every message of the queue now."),
-        options.with_queues,
-        options.with_dry_run,
-        options.with_json,
-    )
-    for decorate in reversed(decorators):
-        command = decorate(command)
-    return command
+_which = partial(option, heading="Which messages")
+_SELECTORS = together(
+    click.argument("ids", nargs=-1, type=Value(_id), metavar="[ID]..."),
+    _which(
+        "--domain",
+        "domains",
+        multiple=True,
+        metavar="DOMAIN",
+        help="Messages whose recipients that wait are all at this domain; .DOMAIN is everything below it."
+        " May be repeated.",
+    ),
+    _which(
+        "--any-recipient",
+        is_flag=True,
+        help="With --domain: one such recipient is enough. The age is the whole message's, and so will the"
+        " others bounce, too, if their next attempt fails.",
+    ),
+    _which(
+        "--sender",
+        "senders",
+        multiple=True,
+        metavar="ADDRESS",
+        help="Messages from this envelope sender, from everybody at @DOMAIN, or from <>: bounces. May be repeated.",
+    ),
+    _which(
+        "--older-than",
+        type=DURATION,
+        metavar="DURATION",
+        help="Messages that are older, in qmail's eyes: 2d, 12h.",
+    ),
+    options.with_now,
+    options.with_dry_run,
+    options.with_json,
+    options.with_queues,
+)
 
 
-@click.command()
-@_selectors
+@click.command(
+    cls=Command,
+    short_help="Let messages bounce at the next failing attempt.",
+    examples=[
+        (
+            "What would go back to its sender",
+            "qmail-exporter bounce --domain=example.com --older-than=1d --dry-run",
+        ),
+        ("Two messages, tried for the last time now", "qmail-exporter bounce --now 1467090 1467094"),
+    ],
+)
+@_SELECTORS
 def bounce(
     *, home: Path, queues: options.NamedPaths, now: bool, dry_run: bool, as_json: bool, **chosen: Any
 ) -> int:
@@ -85,8 +94,17 @@ def bounce(
     return _run(output, home, queues, ids, criteria, dry_run=dry_run, now=now, old=True)
 
 
-@click.command()
-@_selectors
+@click.command(
+    cls=Command,
+    short_help="Give messages their whole time in the queue again.",
+    examples=[
+        (
+            "After a long outage of one destination",
+            "qmail-exporter rejuvenate --domain=.example.com --any-recipient",
+        ),
+    ],
+)
+@_SELECTORS
 def rejuvenate(
     *, home: Path, queues: options.NamedPaths, now: bool, dry_run: bool, as_json: bool, **chosen: Any
 ) -> int:
@@ -99,18 +117,23 @@ def rejuvenate(
     return _run(output, home, queues, ids, criteria, dry_run=dry_run, now=now, old=False)
 
 
-@click.command("expire-bounces")
-@click.option(
+@click.command(
+    "expire-bounces",
+    cls=Command,
+    short_help="Let old bounces go at their next attempt.",
+    examples=[("Bounces that have waited for a day", "qmail-exporter expire-bounces --older-than=1d")],
+)
+@option(
     "--older-than",
-    type=options.DURATION,
+    type=DURATION,
     metavar="DURATION",
     default="2d",
     help="Bounces that are older, in qmail's eyes.",
 )
-@click.option("--now", is_flag=True, help="Then have qmail-send try every message of the queue now.")
-@options.with_queues
+@options.with_now
 @options.with_dry_run
 @options.with_json
+@options.with_queues
 def expire_bounces(  # noqa: PLR0913 - one argument a flag
     *, older_than: float, now: bool, home: Path, queues: options.NamedPaths, dry_run: bool, as_json: bool
 ) -> int:

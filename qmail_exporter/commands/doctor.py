@@ -13,6 +13,8 @@ import click
 
 from qmail_exporter import config, discover
 from qmail_exporter.commands import options
+from qmail_exporter.flags.option import option
+from qmail_exporter.flags.page import Command
 
 if TYPE_CHECKING:
     from qmail_exporter.config import LogSpec, QueueSpec
@@ -23,18 +25,25 @@ _COLOURS = {"ok": "green", "warn": "yellow", "bad": "red"}
 _ROOM = 12  # of the subject; longer ones push the text on
 
 
-@click.command()
-@options.with_queues
-@options.with_logs
-@click.option(
+@click.command(
+    cls=Command,
+    short_help="Find out what is there, not readable, or wrong.",
+    examples=[
+        ("What the exporter's unit would see, asked by root", "qmail-exporter doctor --user qmails"),
+        ("What is wrong, and nothing else", "qmail-exporter doctor | grep -v '^ok'"),
+    ],
+)
+@option(
     "--user",
     "users",
     multiple=True,
     metavar="NAME",
     help="Check what this user can read, not the one who runs this; only root can ask. May be repeated.",
 )
-@click.option("--no-queue-check", is_flag=True, help="Do not look at every file of the queue.")
+@option("--no-queue-check", is_flag=True, help="Do not look at every file of the queue.")
 @options.with_json
+@options.with_queues
+@options.with_logs
 def doctor(  # noqa: PLR0913, PLR0917 - one argument a flag
     home: Path,
     queues: options.NamedPaths,

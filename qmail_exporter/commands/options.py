@@ -6,55 +6,40 @@ from typing import Any, TypeAlias, TypeVar
 
 import click
 
-from qmail_exporter import config, discover
+from qmail_exporter import config, discover, logfmt
+from qmail_exporter.flags.file import with_config_file
+from qmail_exporter.flags.option import flag, option, together
+from qmail_exporter.flags.value import DIRECTORY, LOG, QUEUE, Value
 
 NamedPaths: TypeAlias = tuple[tuple[str | None, Path], ...]
 """The values of --qmail.queue."""
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_Value = TypeVar("_Value")
+LOG_LEVEL = click.Choice(list(logfmt.LEVELS))
 _INDIMAIL_CONTROL = Path("/etc/indimail/control")
 
 
-def parsed(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
-    """Return the parser as click's type: what it raises is a mistake in the flag."""
-
-    def convert(text: str) -> _Value:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise click.BadParameter(f"{error}.") from error
-
-    return convert
+def _address(text: str) -> str:
+    config.parse_address(text)
+    return text
 
 
-DURATION = parsed(config.parse_duration)
-
-
-def flag(name: str, destination: str, **attributes: Any) -> Callable[[_Command], _Command]:
-    """Return an option that the environment can set too, as those of `serve`."""
-    variable = "QMAIL_EXPORTER_" + name.removeprefix("--").replace(".", "_").replace("-", "_").upper()
-    return click.option(name, destination, envvar=variable, **attributes)
+ADDRESS = Value(_address)
 
 
 def with_queues(command: _Command) -> _Command:
-    """Add --qmail.home and --qmail.queue; the command gets `home` and `queues`, for `find_queues`."""
+    """Add --qmail.home, --qmail.queue and --config.file; the command gets `home` and `queues`, for `find_queues`."""
+    home = flag(
+        "--qmail.home", "home", type=DIRECTORY, metavar="DIR", default="/var/qmail", help="qmail's home."
+    )
     queue = flag(
         "--qmail.queue",
         "queues",
-        type=parsed(config.parse_queue_spec),
+        type=QUEUE,
         multiple=True,
         metavar="[NAME=]DIR",
         help="A queue directory; may be repeated. Default: those of the home.",
     )
-    home = flag(
-        "--qmail.home",
-        "home",
-        type=parsed(config.parse_path),
-        metavar="DIR",
-        default="/var/qmail",
-        help="qmail's home.",
-    )
-    return home(queue(command))
+    return together(home, queue, with_config_file)(command)
 
 
 def with_logs(command: _Command) -> _Command:
@@ -62,26 +47,34 @@ def with_logs(command: _Command) -> _Command:
     return flag(
         "--qmail.log",
         "logs",
-        type=parsed(config.parse_log_spec),
+        type=LOG,
         multiple=True,
         metavar="[NAME=]PATH|journal:UNIT",
-        help="qmail-send's log; may be repeated. Default: found in the usual places.",
+        help="qmail-send's log, for the queue NAME if there are several: a directory of multilog or svlogd, a file,"
+        " or the journal of a unit; may be repeated. Default: found in the usual places.",
     )(command)
 
 
 def with_json(command: _Command) -> _Command:
     """Add --json; the command gets `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")(command)
+    return option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")(command)
 
 
 def with_dry_run(command: _Command) -> _Command:
     """Add --dry-run; the command gets `dry_run`."""
-    return click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(command)
+    return option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(command)
+
+
+def with_now(command: _Command) -> _Command:
+    """Add --now; the command gets `now`."""
+    return option("--now", is_flag=True, help="Then have qmail-send try every message of the queue now.")(
+        command
+    )
 
 
 def with_exit_status(command: _Command) -> _Command:
     """Add --exit-status; the command gets `exit_status`, for `Output`."""
-    return click.option(
+    return option(
         "--exit-status",
         is_flag=True,
         help="Write the exit status as the last line, for a reader at the other end of a socket.",

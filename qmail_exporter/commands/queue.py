@@ -6,21 +6,24 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qmail_exporter.commands import options
 from qmail_exporter.commands.output import NOTHING, Output
+from qmail_exporter.flags.option import option, together
+from qmail_exporter.flags.page import Command
+from qmail_exporter.flags.value import DURATION, Value
 
 if TYPE_CHECKING:
     from qmail_exporter.commands.listed import Listing
     from qmail_exporter.config import QueueSpec
     from qmail_exporter.listing.select import Row, Wanted
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 _SORTS = ("age", "next", "attempts", "expiry", "size", "domain", "sender", "id")
 _TOP = 20
 _CHUNK = 1024  # rows
@@ -40,80 +43,90 @@ def _criterion(name: str) -> Callable[[str], Any]:
 
         return getattr(select, name)(text)
 
-    return options.parsed(parse)
+    return Value(parse)
 
 
-def _filters(command: _Command) -> _Command:
-    decorators = (
-        click.option(
-            "--domain",
-            "domains",
-            multiple=True,
-            metavar="DOMAIN",
-            type=_criterion("domain_criterion"),
-            help="With a recipient at this domain that waits; .DOMAIN is everything below it. May be repeated.",
-        ),
-        click.option(
-            "--sender",
-            "senders",
-            multiple=True,
-            metavar="ADDRESS",
-            type=_criterion("sender_criterion"),
-            help="From this envelope sender, from everybody at @DOMAIN, or from <>: bounces. May be repeated.",
-        ),
-        click.option(
-            "--channel",
-            "channels",
-            multiple=True,
-            metavar="CHANNEL",
-            help="With a recipient in this channel that waits: local or remote. May be repeated.",
-        ),
-        click.option(
-            "--deferred", is_flag=True, help="With a recipient that was deferred at the last attempt."
-        ),
-        click.option("--bounces", is_flag=True, help="Bounces and double bounces."),
-        click.option(
-            "--older-than",
-            type=options.DURATION,
-            metavar="DURATION",
-            help="Older than that, in qmail's eyes: 2d, 12h.",
-        ),
-        click.option(
-            "--id",
-            "ids",
-            multiple=True,
-            type=options.parsed(_id),
-            metavar="NUMBER",
-            help="The message of this number, without reading the others. May be repeated.",
-        ),
-    )
-    for decorate in reversed(decorators):
-        command = decorate(command)
-    return command
+_which = partial(option, heading="Which messages")
+_FILTERS = together(
+    _which(
+        "--domain",
+        "domains",
+        multiple=True,
+        metavar="DOMAIN",
+        type=_criterion("domain_criterion"),
+        help="With a recipient at this domain that waits; .DOMAIN is everything below it. May be repeated.",
+    ),
+    _which(
+        "--sender",
+        "senders",
+        multiple=True,
+        metavar="ADDRESS",
+        type=_criterion("sender_criterion"),
+        help="From this envelope sender, from everybody at @DOMAIN, or from <>: bounces. May be repeated.",
+    ),
+    _which(
+        "--channel",
+        "channels",
+        multiple=True,
+        metavar="CHANNEL",
+        help="With a recipient in this channel that waits: local or remote. May be repeated.",
+    ),
+    _which("--deferred", is_flag=True, help="With a recipient that was deferred at the last attempt."),
+    _which("--bounces", is_flag=True, help="Bounces and double bounces."),
+    _which(
+        "--older-than",
+        type=DURATION,
+        metavar="DURATION",
+        help="Older than that, in qmail's eyes: 2d, 12h.",
+    ),
+    _which(
+        "--id",
+        "ids",
+        multiple=True,
+        type=Value(_id),
+        metavar="NUMBER",
+        help="The message of this number, without reading the others. May be repeated.",
+    ),
+)
 
 
-@click.command()
-@_filters
-@click.option(
+@click.command(
+    cls=Command,
+    short_help="List messages: age, next attempt, last reason, expiry.",
+    examples=[
+        ("Where mail waits, and why", "qmail-exporter queue --top domains"),
+        (
+            "The ten oldest messages for one destination",
+            "qmail-exporter queue --domain=example.com --sort=age --limit=10",
+        ),
+        (
+            "The senders of what was deferred, for a script",
+            "qmail-exporter queue --deferred --json | jq -r .sender",
+        ),
+        ("As qmail-qread", "qmail-exporter queue --qread"),
+    ],
+)
+@_FILTERS
+@option(
     "--sort",
     type=click.Choice(_SORTS),
     help="The oldest, next, most attempted, first to expire or largest first; else as the queue has them."
     " Sorting takes memory for all of them, unless --limit is given.",
 )
-@click.option("--reverse", is_flag=True, help="With --sort: the other way round.")
-@click.option(
+@option("--reverse", is_flag=True, help="With --sort: the other way round.")
+@option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="The first N only.  [default with --top: 20]"
 )
-@click.option(
+@option(
     "--top",
     type=click.Choice(["domains", "senders", "reasons"]),
     help="Instead of messages, count them: which domains, senders or reasons have most.",
 )
-@click.option("--qread", is_flag=True, help="Exactly the output of qmail-qread.")
-@click.option("--no-log", is_flag=True, help="Do not read the log: attempts and reasons stay unknown.")
+@option("--qread", is_flag=True, help="Exactly the output of qmail-qread.")
+@option("--no-log", is_flag=True, help="Do not read the log: attempts and reasons stay unknown.")
+@options.with_json
 @options.with_queues
 @options.with_logs
-@options.with_json
 def queue(home: Path, queues: options.NamedPaths, *, as_json: bool, qread: bool, **asked: Any) -> int:
     """List the messages in the queue, with what qmail-qread does not show.
 

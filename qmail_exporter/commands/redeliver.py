@@ -8,13 +8,21 @@ import click
 
 from qmail_exporter.commands import options
 from qmail_exporter.commands.output import NOTHING, Output, reason_of
+from qmail_exporter.flags.page import Command
 
 
-@click.command()
-@options.with_queues
+@click.command(
+    cls=Command,
+    short_help="Have qmail-send try every message now.",
+    examples=[
+        ("Which process would get the signal", "qmail-exporter redeliver --dry-run"),
+        ("Only one of several queues", "qmail-exporter redeliver --qmail.queue=/var/indimail/queue/queue1"),
+    ],
+)
 @options.with_dry_run
 @options.with_json
 @options.with_exit_status
+@options.with_queues
 def redeliver(
     home: Path,
     queues: options.NamedPaths,

@@ -13,6 +13,9 @@ import click
 from qmail_exporter import config
 from qmail_exporter.commands import options
 from qmail_exporter.commands.output import Output, decoded, reason_of
+from qmail_exporter.flags.option import option
+from qmail_exporter.flags.page import Command, Group
+from qmail_exporter.flags.value import DURATION, Value
 
 if TYPE_CHECKING:
     from qmail_exporter.commands.refusals import Refusals, Refused
@@ -34,40 +37,45 @@ def _relay(text: str) -> str:
     return text
 
 
-@click.group()
+@click.group(cls=Group, short_help="Suggest routes around hosts that refuse this one.")
 def routes() -> None:
     """Look at how mail goes out."""
 
 
-@routes.command()
-@click.option(
-    "--relay", required=True, type=options.parsed(_relay), metavar="HOST[:PORT]", help="The relay to suggest."
+@routes.command(
+    cls=Command,
+    short_help="Print smtproutes lines for destinations that refuse mail.",
+    examples=[
+        (
+            "Who refused this host in the last two days",
+            "qmail-exporter routes suggest --relay=relay.example.net:587 --since=2d",
+        ),
+    ],
 )
-@click.option(
+@option("--relay", required=True, type=Value(_relay), metavar="HOST[:PORT]", help="The relay to suggest.")
+@option(
     "--min-refusals",
     type=click.IntRange(min=1),
     metavar="N",
     default=5,
-    show_default=True,
     help="Refusals that a destination must have made.",
 )
-@click.option(
+@option(
     "--min-share",
     type=click.FloatRange(min=0, max=1),
     metavar="SHARE",
     default=0.9,
-    show_default=True,
     help="Share of refusals in the attempts that it answered.",
 )
-@click.option(
+@option(
     "--since",
-    type=options.DURATION,
+    type=DURATION,
     metavar="DURATION",
     help="Look back as far as this; default: as far as the log goes.",
 )
+@options.with_json
 @options.with_queues
 @options.with_logs
-@options.with_json
 def suggest(  # noqa: PLR0913 - one argument a flag
     *,
     relay: str,

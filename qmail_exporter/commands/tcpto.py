@@ -11,6 +11,7 @@ import click
 
 from qmail_exporter.commands import options
 from qmail_exporter.commands.output import Output, reason_of
+from qmail_exporter.flags.page import Command
 from qmail_exporter.formats import FormatError
 
 if TYPE_CHECKING:
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
 _UNSIGNED = 1 << 64
 
 
-@click.command()
-@options.with_queues
+@click.command(
+    cls=Command,
+    short_help="List the hosts that qmail passes over.",
+    examples=[
+        ("Hosts that qmail passes over, one JSON object a line", "qmail-exporter tcpto --json"),
+    ],
+)
 @options.with_json
+@options.with_queues
 def tcpto(home: Path, queues: options.NamedPaths, as_json: bool) -> int:
     """List the hosts to which connections timed out, as qmail-tcpto does.
 
@@ -37,11 +44,18 @@ def tcpto(home: Path, queues: options.NamedPaths, as_json: bool) -> int:
     return output.end()
 
 
-@click.command()
-@options.with_queues
+@click.command(
+    cls=Command,
+    short_help="Forget the hosts that qmail passes over.",
+    examples=[
+        ("See how many hosts that would be", "qmail-exporter tcpok --dry-run"),
+        ("Forget them, and try everything at once", "qmail-exporter tcpok && qmail-exporter redeliver"),
+    ],
+)
 @options.with_dry_run
 @options.with_json
 @options.with_exit_status
+@options.with_queues
 def tcpok(
     home: Path,
     queues: options.NamedPaths,
