@@ -22,7 +22,7 @@ help:
 	@echo 'make test    all tests; ARGS="-k log"'
 	@echo 'make check   ruff and mypy'
 	@echo 'make bench   the figures of docs/benchmarks.md; ARGS="--messages 100000"'
-	@echo 'make docs    docs/metrics.md and the tables of README.md'
+	@echo 'make docs    docs/metrics.md, the manual page, and the tables of other pages'
 	@echo 'make clean   remove what these made'
 
 demo: $(MADE)
@@ -78,7 +78,7 @@ install = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && export DEBIAN_
 missing = $(strip $(foreach pair,$(1),$(call package-unless,$(subst =, ,$(pair)))))
 package-unless = $(if $(shell command -v $(word 1,$(1)) 2>/dev/null),,$(word 2,$(1)))
 
-debian-packages: LACKING = $(call missing,promtool=prometheus multilog=daemontools svlogd=runit strace=strace logrotate=logrotate setfacl=acl)
+debian-packages: LACKING = $(call missing,promtool=prometheus multilog=daemontools svlogd=runit strace=strace logrotate=logrotate setfacl=acl zsh=zsh fish=fish man=man-db)
 debian-packages:
 	@[ -z '$(LACKING)' ] || { $(call install,$(LACKING)); } || echo 'Some tests will be skipped, for lack of: $(LACKING)'
 

@@ -1,13 +1,16 @@
-"""Write docs/metrics.md and the tables of README.md, from the code that they describe: `make docs`."""
+"""Write docs/metrics.md, the manual page, and the tables of other pages, from the code that they describe: `make docs`."""
 
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
+import manpage
 
 from qmail_exporter.cli import main
 from qmail_exporter.collect.sweeps import REASONS as SWEEPS
+from qmail_exporter.flags.option import Option
+from qmail_exporter.flags.page import headed
 from qmail_exporter.formats.log import KINDS
 from qmail_exporter.formats.reason import REASONS
 from qmail_exporter.hook import RESULTS
@@ -17,6 +20,8 @@ from qmail_exporter.readings.queue import HORIZONS
 from qmail_exporter.sources.host import PROGRAMS
 
 _ROOT = Path(__file__).parents[1]
+PAGES = (_ROOT / "README.md", _ROOT / "docs" / "configuration.md")
+"""Those with tables that are made."""
 _TYPES = {"gaugehistogram": "histogram of present state"}
 # Each chapter begins with the family of that name: `FAMILIES` is in the order of the page.
 _CHAPTERS = {
@@ -110,10 +115,15 @@ def metrics() -> str:
 
 
 def flags(command: str) -> str:
-    """Return the table of a command's flags."""
-    lines = ["| Flag | Default | Meaning |", "|---|---|---|"]
-    options = (option for option in main.commands[command].params if isinstance(option, click.Option))
-    return "\n".join([*lines, *map(_flag, options)])
+    """Return the tables of a command's flags, one a heading."""
+    shown = main.commands[command]
+    tables = []
+    for heading, options in headed(shown, click.Context(shown)).items():
+        rows = [_flag(option) for option in options if isinstance(option, Option)]
+        tables.append(
+            "\n".join([f"### {heading}", "", "| Flag | Default | Meaning |", "|---|---|---|", *rows])
+        )
+    return "\n\n".join(["", *tables, ""])
 
 
 def figures() -> str:
@@ -132,26 +142,13 @@ def _row(family: Family) -> str:
     return f"| `{family.name}` | {kind} | {_codes(family.labels)} | {family.help} |\n"
 
 
-def _flag(option: click.Option) -> str:
-    name = option.opts[-1] if option.is_flag else f"{option.opts[-1]} {_value(option)}"
-    return (
-        "| "
-        + " | ".join(text.replace("|", r"\|") for text in (f"`{name}`", _default(option), option.help or ""))
-        + " |"
+def _flag(option: Option) -> str:
+    cells = (
+        f"`{' '.join(option.synopsis).rstrip()}`",
+        f"`{option.usual}`" if option.usual else "",
+        option.help or "",
     )
-
-
-def _value(option: click.Option) -> str:
-    if isinstance(option.type, click.Choice):
-        return "|".join(map(str, option.type.choices))
-    return option.metavar or "N"
-
-
-def _default(option: click.Option) -> str:
-    default = option.default
-    if option.is_flag or not isinstance(default, str | int | float | list):
-        return ""
-    return f"`{' '.join(default) if isinstance(default, list) else default}`"
+    return "| " + " | ".join(text.replace("|", r"\|") for text in cells) + " |"
 
 
 def _codes(words: Iterable[str]) -> str:
@@ -162,10 +159,11 @@ _TABLES: dict[str, Callable[[], str]] = {"flags of serve": lambda: flags("serve"
 
 
 def write() -> None:
-    """Write both."""
+    """Write all of them."""
     (_ROOT / "docs" / "metrics.md").write_text(metrics(), encoding="utf-8")
-    readme = _ROOT / "README.md"
-    readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    (_ROOT / "docs" / "qmail-exporter.1").write_text(manpage.manual(), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ def _fail(text: str, code: int) -> int:
 def main() -> None:
     """Prometheus exporter for the qmail mail server.
 
-    It keeps an exact picture of the queue and of qmail-send's log, and shows it at /metrics. It only reads.
-    Beside it are commands for what postmasters do by hand.
+    `serve` keeps an exact picture of the queue and of qmail-send's log, and shows it at /metrics; it only reads.
+    The other commands are for what postmasters do by hand. `COMMAND --help` tells of one.
     """
 
 

@@ -6,17 +6,15 @@ import click
 
 from qmail_exporter.flags.page import Command
 
-_BASH = "~/.local/share/bash-completion/completions/qmail-exporter"
-
 
 @click.command(
     cls=Command,
     short_help="Print a script for bash, zsh or fish.",
     examples=[
         ("For this bash only", 'eval "$(qmail-exporter completion bash)"'),
-        ("For every bash of this user", f"qmail-exporter completion bash >{_BASH}"),
-        ("For zsh", "qmail-exporter completion zsh >/usr/local/share/zsh/site-functions/_qmail-exporter"),
-        ("For fish", "qmail-exporter completion fish >~/.config/fish/completions/qmail-exporter.fish"),
+        ("For every bash", "qmail-exporter completion bash >/etc/bash_completion.d/qmail-exporter"),
+        ("For zsh, in a directory of $fpath", 'qmail-exporter completion zsh >"${fpath[1]}/_qmail-exporter"'),
+        ("For fish", "qmail-exporter completion fish >/etc/fish/completions/qmail-exporter.fish"),
     ],
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))

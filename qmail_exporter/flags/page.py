@@ -81,11 +81,11 @@ class Group(click.Group):
                 )
 
 
-def headed(command: click.Command) -> dict[str, list[click.Option]]:
-    """Return a command's options by heading: in their order, and the other ones last."""
+def headed(command: click.Command, ctx: click.Context) -> dict[str, list[click.Option]]:
+    """Return a command's options by heading: in their order, and the other ones last. `ctx` knows --help."""
     found: dict[str, list[click.Option]] = {}
     others: list[click.Option] = []
-    for param in command.get_params(click.Context(command, info_name=command.name)):
+    for param in command.get_params(ctx):
         if isinstance(param, click.Option) and not param.hidden:
             heading = param.heading if isinstance(param, Option) else OTHER
             (others if heading == OTHER else found.setdefault(heading, [])).append(param)
@@ -114,7 +114,7 @@ def walk(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
 def _write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
     rows = {
         heading: [record for option in options if (record := option.get_help_record(ctx))]
-        for heading, options in headed(command).items()
+        for heading, options in headed(command, ctx).items()
     }
     # `write_dl` makes a column as wide as its longest flag: so each section is given the same one.
     column = min(_COLUMN, max(len(flag) for records in rows.values() for flag, _ in records))
