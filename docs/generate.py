@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import click
 import manpage
 
 from qmail_exporter.cli import main
@@ -118,7 +117,7 @@ def flags(command: str) -> str:
     """Return the tables of a command's flags, one a heading."""
     shown = main.commands[command]
     tables = []
-    for heading, options in headed(shown, click.Context(shown)).items():
+    for heading, options in headed(shown).items():
         rows = [_flag(option) for option in options if isinstance(option, Option)]
         tables.append(
             "\n".join([f"### {heading}", "", "| Flag | Default | Meaning |", "|---|---|---|", *rows])

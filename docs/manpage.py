@@ -75,11 +75,11 @@ _SEE_ALSO = (
 
 def manual() -> str:
     """Return the manual page."""
-    title = f'.TH {_escaped(_PROGRAM.upper())} 1 "" "qmail_exporter {__version__}" "User Commands"'
+    title = f'.TH {escaped(_PROGRAM.upper())} 1 "" "qmail_exporter {__version__}" "User Commands"'
     lines = ['.\\" Written by "make docs" from the commands themselves: change those.', title]
     lines += [".nh", ".ad l"]  # a flag that is broken in two is no flag
     summary, _, rest = (main.help or "").partition("\n\n")
-    lines += [".SH NAME", rf"{_escaped(_PROGRAM)} \- {_text(summary).rstrip('.')}"]
+    lines += [".SH NAME", rf"{escaped(_PROGRAM)} \- {_text(summary).rstrip('.')}"]
     lines += [".SH SYNOPSIS", *_synopses()]
     lines += [".SH DESCRIPTION", *_paragraphs(rest)]
     lines += [".SH COMMANDS", *_commands(main, _PROGRAM)]
@@ -90,7 +90,7 @@ def manual() -> str:
     lines += [".SH EXIT STATUS", *_definitions(_STATUSES)]
     lines += [".SH FILES", *_definitions(_FILES)]
     lines += [".SH EXAMPLES", *_examples()]
-    pages = [f".BR {_escaped(name)} ({section})" for name, section in _SEE_ALSO]
+    pages = [f".BR {escaped(name)} ({section})" for name, section in _SEE_ALSO]
     lines += [".SH SEE ALSO", ",\n".join(pages)]
     return "\n".join(lines) + "\n"
 
@@ -103,7 +103,7 @@ def _synopses() -> Iterator[str]:
         if number:
             yield ".br"
         pieces = command.collect_usage_pieces(click.Context(command))
-        yield f"{_bold(path)} {' '.join(map(_escaped, pieces))}"
+        yield f"{_bold(path)} {' '.join(map(escaped, pieces))}"
 
 
 def _commands(group: click.Group, path: str) -> Iterator[str]:
@@ -121,7 +121,7 @@ def _command(command: click.Command, path: str) -> Iterator[str]:
     yield f".SS {_quoted(path.removeprefix(_PROGRAM + ' '))}"
     yield from _paragraphs(command.help or "")
     settings: list[str] = []
-    for options in _headed(command).values():
+    for options in headed(command).values():
         for option in options:
             if not isinstance(option, Option):
                 continue  # --help, which all have
@@ -134,7 +134,7 @@ def _command(command: click.Command, path: str) -> Iterator[str]:
 
 
 def _settings() -> Iterator[str]:
-    for heading, options in _headed(main.commands["serve"]).items():
+    for heading, options in headed(main.commands["serve"]).items():
         yield f".SS {_quoted(heading)}"
         for option in options:
             yield from _option(option)
@@ -143,11 +143,6 @@ def _settings() -> Iterator[str]:
         for option in main.commands["serve"].params
         if isinstance(option, Option) and option.key is not None
     }
-
-
-def _headed(command: click.Command) -> dict[str, list[click.Option]]:
-    program = click.Context(main, **main.context_settings)
-    return headed(command, click.Context(command, parent=program))
 
 
 def _option(option: click.Option) -> Iterator[str]:
@@ -180,7 +175,8 @@ def _examples() -> Iterator[str]:
 # --- texts
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text as roff shows it: nothing in it is a macro or an escape, and each hyphen is one that can be copied."""
     if not text.isascii():
         raise ValueError(f"{text!r} is not ASCII: say how roff writes it")
     text = text.translate(_CHARACTERS)
@@ -190,7 +186,7 @@ def _escaped(text: str) -> str:
 def _text(text: str) -> str:
     """Return a paragraph as one line, with what stands in backquotes in bold."""
     parts = " ".join(text.split()).split("`")
-    return "".join(_bold(part) if number % 2 else _escaped(part) for number, part in enumerate(parts))
+    return "".join(_bold(part) if number % 2 else escaped(part) for number, part in enumerate(parts))
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -205,16 +201,16 @@ def _definitions(terms: dict[str, str]) -> Iterator[str]:
 
 
 def _verbatim(text: str) -> Iterator[str]:
-    yield from (".RS 4", ".EX", *map(_escaped, text.splitlines()), ".EE", ".RE")
+    yield from (".RS 4", ".EX", *map(escaped, text.splitlines()), ".EE", ".RE")
 
 
 def _bold(text: str) -> str:
-    return rf"\fB{_escaped(text)}\fR"
+    return rf"\fB{escaped(text)}\fR"
 
 
 def _italic(text: str) -> str:
-    return rf"\fI{_escaped(text)}\fR"
+    return rf"\fI{escaped(text)}\fR"
 
 
 def _quoted(text: str) -> str:
-    return f'"{_escaped(text)}"'
+    return f'"{escaped(text)}"'

@@ -63,7 +63,7 @@ def _fail(text: str, code: int) -> int:
 @click.group(
     cls=_Program,
     no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"max_content_width": 100},
 )
 @click.version_option(__version__, prog_name=_PROGRAM, message="%(prog)s %(version)s")
 def main() -> None:

@@ -340,6 +340,7 @@ def test_help_is_quick() -> None:
         "psutil",
         "pyinotify",
         "rich",
+        "yaml",
         "prometheus_client",
         "qmail_exporter.daemon",
     }

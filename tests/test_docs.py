@@ -8,6 +8,7 @@ import generate
 import pytest
 
 from qmail_exporter import __version__, cli
+from qmail_exporter.flags.page import walk
 from qmail_exporter.metrics import FAMILIES
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +19,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 def _flags() -> set[str]:
     return {
         flag
-        for command in cli.main.commands.values()
+        for _, command in walk(cli.main, "")
         for option in command.params
         if isinstance(option, click.Option)
         for flag in option.opts
@@ -30,9 +31,12 @@ def test_metrics_page() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == generate.metrics()
 
 
-def test_readme_tables() -> None:
-    """The README's tables of flags and of figures are what `make docs` makes of the command and of the benchmarks."""
-    assert generate.with_tables(README) == README
+@pytest.mark.parametrize("page", generate.PAGES, ids=lambda page: page.name)
+def test_tables(page: Path) -> None:
+    """The tables of flags and of figures are what `make docs` makes of the commands and of the benchmarks."""
+    text = page.read_text(encoding="utf-8")
+    assert "<!-- -->" in text
+    assert generate.with_tables(text) == text
 
 
 def test_tables_are_replaced() -> None:

@@ -20,6 +20,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _NAME = "--config.file"
 MAX_BYTES = 1 << 16
 """The longest file that is read."""
+_LONGEST = 400
 
 
 class FileError(click.ClickException):
@@ -139,4 +140,5 @@ def _named(path: Path, option: Option, entry: "Entry", given: "Given") -> str:
 
 def _refuse(path: Path, line: int | None, text: str) -> NoReturn:
     place = os.fsdecode(path) if line is None else f"{os.fsdecode(path)}:{line}"
-    raise FileError(f"{place}: {text}")
+    # What is quoted from the file may be nearly all of it.
+    raise FileError(f"{place}: {text if len(text) <= _LONGEST else text[:_LONGEST] + '...'}")

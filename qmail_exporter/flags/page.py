@@ -1,12 +1,13 @@
 """Help pages: options under headings, commands in sections, examples at the end."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
 
 from qmail_exporter.flags.option import OTHER, UNBROKEN, Option, variable
 
+_HYPHEN = "\N{NON-BREAKING HYPHEN}"
 _COLUMN = 28  # the longest flag that has its text beside it
 _SOURCES = (
     "Dotted flags can also be given by the environment ({flag} as {variable}) and by the file of --config.file"
@@ -17,16 +18,50 @@ Example = tuple[str, str]
 """What it is for, ending in no full stop, and the command line."""
 
 
-class Command(click.Command):
+class _Formatter(click.HelpFormatter):
+    """Ends no line after a hyphen, which would break flags and names of programs, nor at an UNBROKEN space."""
+
+    def write_text(self, text: str) -> None:
+        super().write_text(text.replace("-", _HYPHEN))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], *args: Any, **widths: Any) -> None:
+        super().write_dl([(term, text.replace("-", _HYPHEN)) for term, text in rows], *args, **widths)
+
+    def getvalue(self) -> str:
+        return super().getvalue().replace(_HYPHEN, "-").replace(UNBROKEN, " ")
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+
+class _Page(click.Command):
+    context_class = _Context
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        # click keeps what the first context says, and not each that asks for a page is the program's.
+        del ctx
+        return ["-h", "--help"]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, those of a heading together, with one column for all texts."""
+        rows = {
+            heading: [record for option in options if (record := option.get_help_record(ctx))]
+            for heading, options in headed(self).items()
+        }
+        # `write_dl` makes a column as wide as its longest flag: so each section is given the same one.
+        column = min(_COLUMN, max(len(flag) for records in rows.values() for flag, _ in records))
+        for heading, records in rows.items():
+            with formatter.section(heading):
+                formatter.write_dl([(flag.ljust(column), text) for flag, text in records], col_max=_COLUMN)
+
+
+class Command(_Page):
     """A command whose help has headings and examples."""
 
     def __init__(self, *args: Any, examples: Sequence[Example] = (), **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.examples = tuple(examples)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, those of a heading together, with one column for all texts."""
-        _write_options(self, ctx, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, and once for all flags what else can set them."""
@@ -42,7 +77,7 @@ class Command(click.Command):
             formatter.write_text(text)
 
 
-class Group(click.Group):
+class Group(_Page, click.Group):
     """A command with commands of its own, which its help shows in sections."""
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
@@ -63,7 +98,7 @@ class Group(click.Group):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands, then the options."""
         self.format_commands(ctx, formatter)
-        _write_options(self, ctx, formatter)
+        _Page.format_options(self, ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a line for each command, with one column for all of them."""
@@ -81,11 +116,11 @@ class Group(click.Group):
                 )
 
 
-def headed(command: click.Command, ctx: click.Context) -> dict[str, list[click.Option]]:
-    """Return a command's options by heading: in their order, and the other ones last. `ctx` knows --help."""
+def headed(command: click.Command) -> dict[str, list[click.Option]]:
+    """Return a command's options by heading: in their order, and the other ones last."""
     found: dict[str, list[click.Option]] = {}
     others: list[click.Option] = []
-    for param in command.get_params(ctx):
+    for param in command.get_params(click.Context(command)):
         if isinstance(param, click.Option) and not param.hidden:
             heading = param.heading if isinstance(param, Option) else OTHER
             (others if heading == OTHER else found.setdefault(heading, [])).append(param)
@@ -109,16 +144,3 @@ def walk(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
             yield from walk(command, f"{path} {name}")
         else:
             yield f"{path} {name}", command
-
-
-def _write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    rows = {
-        heading: [record for option in options if (record := option.get_help_record(ctx))]
-        for heading, options in headed(command, ctx).items()
-    }
-    # `write_dl` makes a column as wide as its longest flag: so each section is given the same one.
-    column = min(_COLUMN, max(len(flag) for records in rows.values() for flag, _ in records))
-    for heading, records in rows.items():
-        with formatter.section(heading):
-            formatter.write_dl([(flag.ljust(column), text) for flag, text in records], col_max=_COLUMN)
-    formatter.buffer[:] = [text.replace(UNBROKEN, " ") for text in formatter.buffer]
