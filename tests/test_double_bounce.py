@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmail_exporter import record
+from qmail_exporter.commands.record import record_double_bounce
 from qmail_exporter.demo.qmail import Outcome
 from qmail_exporter.double_bounce import MAX_LINE, DoubleBounces, Failure, parse_entry
+from qmail_exporter.flags.option import Option
 from qmail_exporter.formats import FormatError
 from qmail_exporter.formats.qsbmf import DoubleBounce, parse
 from stage import answer, simulation
@@ -362,6 +364,15 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     """--help says how it is used."""
     assert record.main(["--help"]) == 0
     assert capsys.readouterr().out.startswith("usage: qmail-record-double-bounce --file FILE")
+
+
+def test_help_of_the_program_is_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """The manual page and shells show the flags that the program takes."""
+    record.main(["--help"])
+    said = capsys.readouterr().out
+    options = [param for param in record_double_bounce.params if isinstance(param, Option)]
+    assert " ".join(" ".join(option.synopsis) for option in options) == "--file FILE --format json|text"
+    assert all(" ".join(option.synopsis) in said for option in options)
 
 
 def test_a_long_message_is_read_in_part(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ complete -F %(complete_func)s %(prog_name)s
 _ZSH = """\
 #compdef %(prog_name)s
 # Completion of %(prog_name)s for zsh.
-%(complete_func)s() {
+_%(prog_name)s() {
     local line kind value help kept
     local -a fields plain
     local -i paths=0 directories=0
@@ -52,10 +52,11 @@ _ZSH = """\
     (( paths )) && _path_files
     (( $#plain )) && _describe -V '' plain
 }
-if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
-    %(complete_func)s "$@"
+# Found in $fpath, this file is the first call of the function that it has just replaced.
+if [[ $funcstack[1] == _%(prog_name)s ]]; then
+    _%(prog_name)s "$@"
 else
-    compdef %(complete_func)s %(prog_name)s
+    compdef _%(prog_name)s %(prog_name)s
 fi
 """
 
