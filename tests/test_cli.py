@@ -10,7 +10,7 @@ import click
 import pytest
 
 from qmail_exporter import __version__, cli, logfmt
-from qmail_exporter.config import Config, LogSpec, QueueSpec
+from qmail_exporter.config import Config, HookConfig, LogSpec, QueueSpec
 from qmail_exporter.web.server import ListenError
 
 Capture = pytest.CaptureFixture[str]
@@ -131,6 +131,56 @@ def test_serve_by_the_environment(served: list[Config], monkeypatch: pytest.Monk
             log_format="json",
         )
     ]
+
+
+def test_serve_by_a_file(served: list[Config], levels: list[str], tmp_path: Path) -> None:
+    """A file sets all that flags do."""
+    file = tmp_path / "settings.yml"
+    file.write_text(
+        """
+        qmail: {home: /opt/qmail, queue: {a: /a/queue, b: /b/queue}, log: {a: /var/log/a}}
+        queue: {rescan-interval: 30m}
+        domains: {max: 5}
+        web:
+          listen-address: ["127.0.0.1:1", "[::1]:2"]
+          telemetry-path: /m
+          max-requests: 0
+          config.file: /etc/web.yml
+          scrape-budget: 0.25
+        double-bounces: {log: {b: /var/log/double}}
+        hook: {tcpok: true, redeliver: true, dry-run: true, probe: false, command: /x 'a b', cooldown: 1h, timeout: 5,
+               sockets: /s}
+        log: {level: debug, format: json}
+        """
+    )
+    assert run("serve", f"--config.file={file}", "--no-hook.redeliver") == 0
+    assert served == [
+        Config(
+            home=Path("/opt/qmail"),
+            queues=(QueueSpec("a", Path("/a/queue")), QueueSpec("b", Path("/b/queue"))),
+            logs=(LogSpec("a", "/var/log/a"),),
+            listen=("127.0.0.1:1", "[::1]:2"),
+            telemetry_path="/m",
+            max_requests=0,
+            domains_max=5,
+            rescan_interval=1800,
+            scrape_budget=0.25,
+            web_config=Path("/etc/web.yml"),
+            double_bounces=LogSpec("b", "/var/log/double"),
+            hook=HookConfig(
+                tcpok=True,
+                command=("/x", "a b"),
+                cooldown=3600,
+                probe=False,
+                dry_run=True,
+                timeout=5,
+                sockets="/s",
+            ),
+            log_level="debug",
+            log_format="json",
+        )
+    ]
+    assert levels == ["debug", "json"]
 
 
 @pytest.mark.parametrize("by", ["flag", "environment"])
