@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pwd
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,15 @@ settings.register_profile("default", deadline=None, suppress_health_check=[Healt
 settings.load_profile("default")
 
 _NOBODY = 65534
+_TRY = """
+import sys
+import qmail_exporter.daemon
+try:
+    open(sys.argv[1])
+except PermissionError:
+    sys.exit(0)
+sys.exit("that file can be read")
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -36,22 +44,37 @@ def _as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
-def as_nobody() -> dict[str, Any]:
-    """How subprocess runs somebody who may read only what everybody may; skips where that cannot be."""
+def refused() -> list[str]:
+    """The start of a command line for one who may read only what modes let him; skips where that cannot be.
+
+    It is the user nobody. Where Python or the package lies in a directory that is closed to nobody, it is root without any
+    capability, who owns the files of a test and whom modes bind as they do everybody: let tests give what is not to be
+    read the mode 0.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    try:
-        pwd.getpwuid(_NOBODY)
-    except KeyError:
-        pytest.skip("there is no user nobody")
-    who: dict[str, Any] = {"user": _NOBODY, "group": _NOBODY}
-    importing = [sys.executable, "-c", "import qmail_exporter.daemon"]
+    ways = (
+        [f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"],
+        ["--bounding-set=-all", "--inh-caps=-all"],
+    )
     root = str(Path(__file__).parent.parent)
-    try:
-        subprocess.run(importing, env={"PYTHONPATH": root}, cwd="/", check=True, capture_output=True, **who)
-    except (PermissionError, subprocess.CalledProcessError):
-        pytest.skip("nobody may not read this Python or the package")
-    return who
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        hidden = Path(directory) / "hidden"
+        hidden.touch(mode=0)
+        hidden.chmod(0)
+        trying = [sys.executable, "-c", _TRY, str(hidden)]
+        for way in ways:
+            start = ["setpriv", *way]
+            try:
+                done = subprocess.run(
+                    [*start, *trying], env={"PYTHONPATH": root}, cwd="/", check=False, capture_output=True
+                )
+            except OSError as error:
+                pytest.skip(f"setpriv cannot be run: {error}")
+            if done.returncode == 0:
+                return start
+    pytest.skip(f"nobody can be kept from reading here: {done.stderr.decode(errors='replace')}")
 
 
 @pytest.fixture

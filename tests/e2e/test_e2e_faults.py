@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -156,7 +155,7 @@ def everybody(rig: Rig) -> None:
 
 
 @pytest.mark.slow
-def test_unreadable_area_is_unknown(open_home: Path, as_nobody: dict[str, Any]) -> None:
+def test_unreadable_area_is_unknown(open_home: Path, refused: list[str]) -> None:
     """What depends on an unreadable directory is absent, its source is down and its path is logged; the rest is right."""
     with ExitStack() as stack:
         rigs = {area: stack.enter_context(Rig(open_home / area)) for area in AREAS}
@@ -168,7 +167,7 @@ def test_unreadable_area_is_unknown(open_home: Path, as_nobody: dict[str, Any]) 
             os.chmod(made.queue / area, 0)
             arguments += [f"--qmail.queue={area}={made.queue}", f"--qmail.log={area}={made.home}/log"]
         home = f"--qmail.home={rigs['mess'].home}"
-        exporter = stack.enter_context(Exporter(home, *arguments, **as_nobody))
+        exporter = stack.enter_context(Exporter(home, *arguments, before=refused))
         until(exporter.ready)
         hidden = exporter.series()
         for area, made in rigs.items():
@@ -213,14 +212,14 @@ def of(queue: str, series: Series) -> Series:
     return {key: value for key, value in series.items() if ("queue", queue) in key[1]}
 
 
-def test_unreadable_log_is_unknown(open_home: Path, as_nobody: dict[str, Any]) -> None:
+def test_unreadable_log_is_unknown(open_home: Path, refused: list[str]) -> None:
     """Without the log what it tells is absent and the queue is right; it is read as soon as it may be."""
     with Rig(open_home / "qmail") as made:
         made.send(b"defer@x.example")
         made.qmail.pump()
         everybody(made)
         os.chmod(made.home / "log" / "current", 0)
-        with Exporter(*flags(made), **as_nobody) as exporter:
+        with Exporter(*flags(made), before=refused) as exporter:
             until(exporter.ready)
             series = exporter.series()
             assert exporter.value("qmail_exporter_source_up", source="log") == 0
