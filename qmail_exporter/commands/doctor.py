@@ -3,6 +3,8 @@
 # ruff: noqa: PLC0415 - imports where they are needed, as the package says
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -18,11 +20,13 @@ from qmail_exporter.flags.page import Command
 
 if TYPE_CHECKING:
     from qmail_exporter.config import LogSpec, QueueSpec
+    from qmail_exporter.examine.access import Exam
     from qmail_exporter.examine.consistency import Survey
     from qmail_exporter.examine.finding import Finding
 
 _COLOURS = {"ok": "green", "warn": "yellow", "bad": "red"}
-_ROOM = 12  # of the subject; longer ones push the text on
+_ROOM = 17
+"""Columns of the subject; longer ones push the text on."""
 
 
 @click.command(
@@ -38,7 +42,8 @@ _ROOM = 12  # of the subject; longer ones push the text on
     "users",
     multiple=True,
     metavar="NAME",
-    help="Check what this user can read, not the one who runs this; only root can ask. May be repeated.",
+    help="Check what this user can read; only root can ask. May be repeated. Default: who runs this, and for root"
+    " also the user who may read the queue.",
 )
 @option("--no-queue-check", is_flag=True, help="Do not look at every file of the queue.")
 @options.with_json
@@ -54,8 +59,9 @@ def doctor(  # noqa: PLR0913, PLR0917 - one argument a flag
 ) -> int:
     """Find out what is there, what `serve` could not read, and what is wrong with the queue.
 
-    One line a finding: ok, warn, or bad with the command that puts it right where there is one. Nothing is changed.
-    The exit status is 0 if `serve`, run by the same user, would see everything, else 1.
+    One line a finding: ok, warn, or bad, with the command that puts it right where there is one. Nothing is changed,
+    and no message is opened. The exit status is 0 if `serve` would see everything, run by each of the users that were
+    checked, else 1.
     """
     found = _queues(home, queues)
     try:
@@ -85,36 +91,65 @@ def _examine(
     every_file: bool,
 ) -> "Iterator[Finding]":
     from qmail_exporter import logfmt
-    from qmail_exporter.examine import access, finding, user
+    from qmail_exporter.examine import access, finding, reader, units
     from qmail_exporter.examine import home as installed
 
     logfmt.configure("error", "logfmt")  # what the sources would log is told as a finding
-    yield from installed.examine(home)
+    yield installed.examine(home)
+    yield from units.examine()
     if not queues:
         yield finding.blind("queue", f"no queue in {home}: name it with --qmail.queue")
     specs = logs or discover.find_logs(home, queues)
-    control = options.control_directory(home)
-    for name in users or (user.name(),):
-
-        def work() -> list[dict[str, object]]:
-            return [each.as_dict() for each in access.examine(control, queues, specs)]
-
-        try:
-            found = [finding.Finding(**each) for each in user.run_as(name, work)]
-        except (user.NoUserError, OSError) as error:
-            found = [finding.blind(f"user {name}", str(error))]
-        yield from _as_user(name, found)
+    argv = _serve(home, queues, logs)
+    serve = {queue.name: reader.of(str(queue.path)).command(*argv) for queue in queues}
+    exam = access.Exam(options.control_directory(home), queues, specs, serve)
+    yield from _as_users(exam, users or _usual_users(queues))
     for queue in queues if every_file else ():
         yield from _check(queue)
 
 
-def _as_user(name: str, found: "Sequence[Finding]") -> "Iterator[Finding]":
-    from qmail_exporter.examine.finding import ok
+def _serve(home: Path, queues: "Sequence[QueueSpec]", logs: "Sequence[LogSpec]") -> list[str]:
+    """The command line of `serve` for what is examined."""
+    program = shutil.which(sys.argv[0]) if Path(sys.argv[0]).name == "qmail-exporter" else None
+    argv = [os.path.abspath(program)] if program else [sys.executable, "-m", "qmail_exporter"]
+    argv += ["serve", f"--qmail.home={home}"]
+    if list(queues) != list(discover.find_queues(home)):
+        argv += [f"--qmail.queue={queue.name}={queue.path}" for queue in queues]
+    return argv + [
+        f"--qmail.log={log.queue}={log.spec}" if log.queue else f"--qmail.log={log.spec}" for log in logs
+    ]
 
-    for each in found:
-        yield each._replace(text=f"as {name}: {each.text}") if each.blind else each
-    if not any(each.blind for each in found):
-        yield ok(f"user {name}", "serve would see everything")
+
+def _usual_users(queues: "Sequence[QueueSpec]") -> list[str]:
+    """Who is examined if nobody is named: who runs this and, as root sees more than `serve` should, who may read the queues."""
+    from qmail_exporter.examine import reader, user
+
+    readers = [reader.of(str(queue.path)).user for queue in queues] if os.geteuid() == 0 else []
+    return list(dict.fromkeys([user.name(), *filter(user.exists, readers)]))
+
+
+def _as_users(exam: "Exam", users: "Sequence[str]") -> "Iterator[Finding]":
+    """What was found, each thing once, with those who found it."""
+    from qmail_exporter.examine import access, finding, user
+
+    modes = access.survey(exam)
+    found: dict[Finding, list[str]] = {}
+    for name in users:
+
+        def work() -> list[dict[str, object]]:
+            return [each.as_dict() for each in access.examine(exam, modes)]
+
+        try:
+            answers = [finding.Finding(**each) for each in user.run_as(name, work)]
+        except (user.NoUserError, OSError) as error:
+            answers = [finding.blind("user", f"{name}: {error}")]
+        else:
+            if not any(each.blind for each in answers):
+                answers.append(finding.ok("user", f"{name}: serve would see everything"))
+        for each in answers:
+            found.setdefault(each, []).append(name)
+    for each, names in found.items():
+        yield each if each.subject == "user" else each._replace(text=f"{each.text} (as {', '.join(names)})")
 
 
 def _check(queue: "QueueSpec") -> "Iterator[Finding]":
@@ -143,10 +178,11 @@ def _judged(subject: str, survey: "Survey") -> "Iterator[Finding]":
     for kind, count in survey.faults.count.items():
         examples = survey.faults.examples[kind]
         more = f" and {count - len(examples)} more" if count > len(examples) else ""
-        yield finding.bad(subject, f"{count} {kind}: {', '.join(examples)}{more}")
+        yield finding.bad(subject, f"{kind} ({count}): {', '.join(examples)}{more}")
     if survey.orphans:
         some = " ".join(map(str, survey.orphans[:3]))
-        text = f"{len(survey.orphans)} never finished, which qmail-send will remove: {some}"
+        more = " and more" if len(survey.orphans) > 3 else ""
+        text = f"never finished, which qmail-send will remove ({len(survey.orphans)}): message {some}{more}"
         yield finding.warn(subject, text)
     if not survey.unseen and not survey.faults.count:
         yield finding.ok(subject, f"{survey.messages} messages, and every file is as it should be")
@@ -155,12 +191,19 @@ def _judged(subject: str, survey: "Survey") -> "Iterator[Finding]":
 def _line(finding: "Finding", *, as_json: bool) -> str:
     if as_json:
         return json.dumps(finding.as_dict())
+    terminal = sys.stdout.isatty()
     level = f"{finding.level:<4}"
-    if sys.stdout.isatty():
+    if terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
         level = click.style(level, fg=_COLOURS[finding.level], bold=finding.level == "bad")
-    fix = f" - fix: {finding.fix}" if finding.fix else ""
-    text = f"{finding.subject:<{_ROOM}} {finding.text}{fix}"
-    return f"{level} " + text.encode("ascii", "backslashreplace").decode("ascii").translate(_CONTROLS)
+    lines = [f"{level} {_printable(f'{finding.subject:<{_ROOM}} {finding.text}')}"]
+    if finding.fix:
+        lines.append(f"fix: {_printable(finding.fix)}")
+    # To be copied, a command had better begin where it is easily told.
+    return ("\n" + " " * (_ROOM + 6)).join(lines) if terminal else " - ".join(lines)
+
+
+def _printable(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode("ascii").translate(_CONTROLS)
 
 
 _CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), 127)}

@@ -1,12 +1,14 @@
 """What the user who runs this can read of what `serve` reads, and how to let it where it cannot."""
 
 import os
+import stat
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple, TypeAlias
 
 from qmail_exporter.config import LogSpec, QueueSpec
 from qmail_exporter.examine import rules, user
@@ -24,44 +26,82 @@ SAMPLE = 1000
 """Lines of qmail-send's that are tried of a log."""
 PATIENCE = 3.0
 """Seconds at most that a log is searched for them."""
-_AS_QMAIL_SEND = "runuser -u qmails -g qmail -- qmail-exporter serve"
-"""qmail-send makes its files in the queue for itself alone, each anew, so that neither a group nor an ACL lets others in."""
+
+Modes: TypeAlias = Mapping[str, os.stat_result]
+"""What `os.stat` tells, by path."""
 
 
-def examine(control: Path, queues: Sequence[QueueSpec], logs: Sequence[LogSpec]) -> list[Finding]:
-    """Try every source of `serve`, as the user who runs this."""
-    found = [each for queue in queues for each in _queue(queue, alone=len(queues) == 1)]
-    found.append(_source("control", lambda: ControlFiles(str(control)).read(), str(control)))
-    for log in logs:
-        found += _log(log.spec)
-    if not logs:
+class Exam(NamedTuple):
+    """What is tried.
+
+    Attributes:
+        control: the directory of the control files.
+        queues: the queues.
+        logs: their logs.
+        serve: by queue, the command that runs `serve` as the user who may read it.
+    """
+
+    control: Path
+    queues: Sequence[QueueSpec]
+    logs: Sequence[LogSpec]
+    serve: Mapping[str, str]
+
+
+def examine(exam: Exam, modes: Modes | None = None) -> list[Finding]:
+    """Try every source of `serve`, as the user who runs this.
+
+    Args:
+        exam: what is tried.
+        modes: what `survey` found out as somebody who could see more.
+    """
+    modes = modes or {}
+    found = [each for queue in exam.queues for each in _queue(queue, exam, modes)]
+    control = str(exam.control)
+    found.append(_source("control", lambda: ControlFiles(control).read(), control, modes))
+    found += [_log(log.spec, modes) for log in exam.logs]
+    if not exam.logs:
         text = "no log of qmail-send was found in the usual places: name it with --qmail.log"
         found.append(blind("log", text))
+    return found
+
+
+def survey(exam: Exam) -> Modes:
+    """Return the modes and groups of all that is on the way to what another user may not be able to see."""
+    paths = [str(exam.control), *(f"{queue.path}/lock/tcpto" for queue in exam.queues)]
+    for log in exam.logs:
+        paths += [] if log.spec.startswith("journal:") else [log.spec, f"{log.spec}/current"]
+    found: dict[str, os.stat_result] = {}
+    for path in paths:
+        for place in _way(path):
+            with suppress(OSError):
+                found[place] = os.stat(place)
     return found
 
 
 # --- queues
 
 
-def _queue(queue: QueueSpec, *, alone: bool) -> list[Finding]:
+def _queue(queue: QueueSpec, exam: Exam, modes: Modes) -> list[Finding]:
     subject = f"queue {queue.name}"
+    path = str(queue.path)
+
+    def fix(error: OSError) -> str | None:
+        return exam.serve[queue.name] if isinstance(error, PermissionError) else None
+
     try:
-        tree = Tree(str(queue.path))
+        tree = Tree(path)
     except OSError as error:
-        return [blind(subject, _why(error), _as_qmail_send(error))]
+        return [blind(subject, _why(error), fix(error))]
     with closing(tree):
         _try_files(tree)
-        layout = f"{queue.path}: split {tree.split}{', big todo' if tree.big_todo else ''}"
+        layout = f"{path}: split {tree.split}{', big-todo patch' if tree.big_todo else ''}"
         found = [ok(subject, f"{layout}, channels {' '.join(tree.channels)}")]
-        found += [
-            blind(subject, f"{area}: {_why(e)}", _as_qmail_send(e)) for area, e in sorted(tree.broken.items())
-        ]
+        found += [blind(subject, f"{area}: {_why(e)}", fix(e)) for area, e in sorted(tree.broken.items())]
         if not tree.broken:
             found[0] = found[0]._replace(text=found[0].text + ", all of it can be read")
             found += _watches(subject, tree)
-    path = str(queue.path)
-    found.append(_source(f"tcpto {queue.name}", lambda: read_tcpto(path), f"{path}/lock/tcpto"))
-    found.append(_processes(queue, alone=alone))
+    found.append(_source(f"tcpto {queue.name}", lambda: read_tcpto(path), f"{path}/lock/tcpto", modes))
+    found.append(_processes(queue, alone=len(exam.queues) == 1))
     return found
 
 
@@ -98,7 +138,7 @@ def _processes(queue: QueueSpec, *, alone: bool) -> Finding:
     except OSError as error:
         return blind(subject, _why(error))
     if not found:
-        return warn(subject, "no qmail-send is seen to run on this queue")
+        return warn(subject, "no qmail-send is seen to run on this queue: mail waits until one does")
     hidden = [process.program for process in found if process.memory is None]
     if hidden:
         return warn(subject, f"nothing but the names can be seen of {', '.join(hidden)}")
@@ -136,8 +176,7 @@ def _is_line(text: bytes) -> bool:
     return True
 
 
-def _log(spec: str) -> list[Finding]:
-    subject = f"log {spec}"
+def _log(spec: str, modes: Modes) -> Finding:
     sample = _Sample()
     with closing(open_log(spec)) as follower:
         until = monotonic() + PATIENCE
@@ -147,37 +186,37 @@ def _log(spec: str) -> list[Finding]:
                 if sample.styles.total() >= SAMPLE or monotonic() > until:
                     break
         except OSError as error:
-            fix = f"usermod -aG systemd-journal {user.name()}" if spec.startswith("journal:") else _fix(error)
-            return [blind(subject, _why(error), fix)]
+            journal = spec.startswith("journal:")
+            fix = f"usermod -aG systemd-journal {user.name()}" if journal else _fix(error, spec, modes)
+            return blind("log", f"{spec}: {_why(error)}" if journal else _why(error), fix)
         if not follower.present:
-            return [blind(subject, "there is no such log")]
-    return [_judged(subject, sample)]
+            return blind("log", f"{spec}: there is no such log")
+    return _judged(spec, sample)
 
 
-def _judged(subject: str, sample: _Sample) -> Finding:
+def _judged(spec: str, sample: _Sample) -> Finding:
     if not sample.lines:
-        return warn(subject, "empty: nothing is known yet of attempts and reasons")
+        return warn("log", f"{spec}: empty, so nothing is known yet of attempts and reasons")
     if not sample.styles:
-        return blind(
-            subject, f"none of {sample.lines} lines is qmail-send's: is it the log of another program?"
-        )
+        text = f"{spec}: none of {sample.lines} lines is qmail-send's: is it the log of another program?"
+        return blind("log", text)
     # Not most_common, which imports a module when called: the user who is tried may not be able to read any.
-    text = f"written by {max(sample.styles, key=sample.styles.__getitem__)}"
+    text = f"{spec}: written by {max(sample.styles, key=sample.styles.__getitem__)}"
     if sample.strange * 20 > sample.styles.total():
-        return warn(subject, f"{text}; {sample.strange} lines are not understood")
-    return ok(subject, text)
+        return warn("log", f"{text}; {sample.strange} lines are not understood")
+    return ok("log", text)
 
 
 # --- what is in the way
 
 
-def _source(subject: str, read: Callable[[], object], what: str) -> Finding:
+def _source(subject: str, read: Callable[[], object], what: str, modes: Modes) -> Finding:
     try:
         read()
     except FileNotFoundError as error:
         return blind(subject, _why(error))
     except OSError as error:
-        return blind(subject, _why(error), _fix(error))
+        return blind(subject, _why(error), _fix(error, what, modes))
     except FormatError as error:
         return blind(subject, str(error))
     return ok(subject, what)
@@ -187,28 +226,43 @@ def _why(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
-def _as_qmail_send(error: OSError) -> str | None:
-    return _AS_QMAIL_SEND if isinstance(error, PermissionError) else None
-
-
-def _fix(error: OSError) -> str | None:
-    """Return what lets this user read what it could not."""
-    if not isinstance(error, PermissionError) or not error.filename:
+def _fix(error: OSError, what: str, modes: Modes) -> str | None:
+    """Return what lets this user read `what`, a file or the directory of a log, where that failed."""
+    if not isinstance(error, PermissionError):
         return None
-    who = user.name()
-    return next((rules.fix_access(*way, who) for way in _barred(str(error.filename))), None)
+    way = dict.fromkeys(_way(what)[:-1], "x")
+    way[what] = "rx" if _is_directory(what, modes) else "r"
+    way |= dict.fromkeys([f"{what}/current"] if f"{what}/current" in modes else [], "r")
+    if error.filename:
+        way.setdefault(str(error.filename), "r")
+    commands = [_open_to(user.name(), place, rights, modes) for place, rights in way.items()]
+    return " && ".join(dict.fromkeys(filter(None, commands))) or None
 
 
-def _barred(path: str) -> list[tuple[str, int, str]]:
-    """The first directory on the way to `path`, or itself, that this user may not use: path, mode, group."""
-    for place in (*reversed(Path(path).parents), Path(path)):
-        try:
-            found = os.stat(place)
-        except OSError:
-            return []
-        wanted = os.R_OK | os.X_OK if place.is_dir() else os.R_OK
-        if place != Path(path):
-            wanted = os.X_OK
-        if not os.access(place, wanted, effective_ids=True):
-            return [(str(place), found.st_mode, user.group(found.st_gid))]
-    return []
+def _way(path: str) -> list[str]:
+    return [*(str(place) for place in reversed(Path(path).parents)), path]
+
+
+def _is_directory(path: str, modes: Modes) -> bool:
+    found = modes.get(path)
+    return os.path.isdir(path) or (found is not None and stat.S_ISDIR(found.st_mode))
+
+
+def _open_to(who: str, place: str, rights: str, modes: Modes) -> str | None:
+    """What opens one directory or file to this user, who is `who`; None if it is open.
+
+    What this user cannot even look at is judged by its mode, which does not tell of ACLs.
+    """
+    try:
+        found = os.stat(place)
+        wanted = (os.R_OK if "r" in rights else 0) | (os.X_OK if "x" in rights else 0)
+        is_open = os.access(place, wanted, effective_ids=True)
+    except OSError:
+        if place not in modes:
+            return None
+        found = modes[place]
+        which = (
+            6 if found.st_uid == os.geteuid() else 3 if found.st_gid in (os.getegid(), *os.getgroups()) else 0
+        )
+        is_open = rules.lets(found.st_mode >> which, rights)
+    return None if is_open else rules.fix_access(place, found.st_mode, user.group(found.st_gid), who, rights)

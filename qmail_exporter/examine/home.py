@@ -1,7 +1,6 @@
-"""What kind of qmail this is, and what starts it."""
+"""What kind of qmail this is."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from qmail_exporter.examine.finding import Finding, ok, warn
@@ -16,14 +15,6 @@ _FLAVOURS = (
     ("notqmail", ("/doc/INSTALL.md",), ()),
     ("netqmail, or qmail 1.03", ("/bin/qmail-send",), ()),
 )
-_UNITS = ("qmail", "qmail-send", "qmail-exporter", "qmail-tcpok", "qmail-redeliver")
-_UNIT_DIRECTORIES = (
-    "etc/systemd/system",
-    "run/systemd/system",
-    "usr/lib/systemd/system",
-    "lib/systemd/system",
-)
-_SERVICES = ("service", "var/service", "etc/service", "service/qmail")
 
 
 def flavour(home: Path, root: Path = Path("/")) -> str | None:
@@ -35,35 +26,9 @@ def flavour(home: Path, root: Path = Path("/")) -> str | None:
     return None
 
 
-def units(root: Path = Path("/")) -> list[str]:
-    """Return the systemd units and supervised services of qmail and of the exporter that are there."""
-    found = []
-    for name in _UNITS:
-        for directory in _UNIT_DIRECTORIES:
-            found += [
-                f"{root / directory / name}.{kind}"
-                for kind in ("service", "socket")
-                if os.path.exists(f"{root / directory / name}.{kind}")
-            ]
-    runs = (root / directory / "qmail-send" / "run" for directory in _SERVICES)
-    return _once([*found, *(str(run.parent) for run in runs if run.exists())])
-
-
-def examine(home: Path, root: Path = Path("/")) -> list[Finding]:
-    """Say what is installed, and what starts it."""
+def examine(home: Path, root: Path = Path("/")) -> Finding:
+    """Say what is installed."""
     if not home.is_dir():
-        return [warn("home", f"{home} is not there: name qmail's home with --qmail.home")]
+        return warn("home", f"{home} is not there: name qmail's home with --qmail.home")
     kind = flavour(home, root)
-    found = [
-        ok("home", f"{home}: {kind}") if kind else warn("home", f"{home}: no qmail-send is installed here")
-    ]
-    started_by = units(root)
-    found.append(
-        ok("units", ", ".join(started_by)) if started_by else warn("units", "none of qmail's were found")
-    )
-    return found
-
-
-def _once(paths: Iterable[str]) -> list[str]:
-    """Leave out what is the same file by another path: /lib is often /usr/lib."""
-    return list({os.path.realpath(path): path for path in reversed(list(paths))}.values())[::-1]
+    return ok("home", f"{home}: {kind}") if kind else warn("home", f"{home}: no qmail-send is installed here")

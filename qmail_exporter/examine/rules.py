@@ -58,7 +58,12 @@ def file_fault(mode: int) -> str | None:
     return None
 
 
-def fix_access(path: str, mode: int, group: str, user: str) -> str:
+def lets(mode: int, rights: str) -> bool:
+    """Tell whether the lowest three bits of a mode give all of `rights`, of `r` and `x`."""
+    return all(mode & {"r": 4, "x": 1}[right] for right in rights)
+
+
+def fix_access(path: str, mode: int, group: str, user: str, rights: str) -> str:
     """Return the command that lets `user` read what it may not.
 
     Args:
@@ -66,9 +71,8 @@ def fix_access(path: str, mode: int, group: str, user: str) -> str:
         mode: its `st_mode`.
         group: the name of its group.
         user: who is to read it.
+        rights: what is needed: `r` a file, `rx` a directory, `x` a directory on the way.
     """
-    needed = 0o050 if stat.S_ISDIR(mode) else 0o040
-    if mode & needed == needed and group not in ("root", user, ""):
+    if lets(mode >> 3, rights) and group not in ("root", user, ""):
         return shlex.join(["usermod", "-aG", group, user])
-    rights = "rx" if stat.S_ISDIR(mode) else "r"
     return shlex.join(["setfacl", "-m", f"u:{user}:{rights}", path])

@@ -14,10 +14,24 @@ class NoUserError(Exception):
 
 def name() -> str:
     """Return the name of the user that this process acts as."""
+    return called(os.geteuid())
+
+
+def called(number: int) -> str:
+    """Return the name of a user."""
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(number).pw_name
     except KeyError:
-        return str(os.geteuid())
+        return str(number)
+
+
+def exists(user: str) -> bool:
+    """Tell whether there is such a user."""
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
 
 
 def group(number: int) -> str:

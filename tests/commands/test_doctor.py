@@ -1,5 +1,6 @@
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,13 @@ from typing import Any
 import pytest
 
 from qmail_exporter.examine import home as installed
+from qmail_exporter.examine import units
 from rig import Rig
 from stage import Command, Done
 
 MakeRig = Callable[..., Rig]
+DEPLOY = Path(__file__).parents[2] / "deploy" / "systemd"
+_NOBODY = 65534
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
@@ -74,7 +78,8 @@ def test_whole_queue(whole: Rig, command: Command) -> None:
     assert (done.code, wrong(done)) == (0, [])
     texts = {each["subject"]: each["text"] for each in done.objects if each["level"] == "ok"}
     assert texts["queue default"] == "3 messages, and every file is as it should be"
-    assert texts[f"log {whole.home}/log"] == "written by multilog or svlogd, with TAI64N"
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert texts["log"] == f"{whole.home}/log: written by multilog or svlogd, with TAI64N (as {me})"
     assert snapshot(whole.home) == before
 
 
@@ -160,20 +165,20 @@ def _other_split(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
-        (_no_mess, "1 files without a mess file: message "),
-        (_no_info, "1 recipients or a bounce without info: message "),
-        (_intd_left, "1 an intd file after preprocessing: message "),
-        (_bounce_early, "1 a bounce file beside todo: message "),
-        (_copied, "1 not named by its inode number: mess/"),
-        (_misplaced, "1 in the wrong numbered directory: info/"),
-        (_foreign, "1 foreign to a queue: mess/0/\\x1b[2Jcore"),
-        (_foreign_top, "1 foreign to a queue: lost+found"),
-        (_symlink, "1 no regular file: info/"),
-        (_writable, "1 writable by others than its owner: remote/"),
-        (_open_directory, "1 mode 0755 lets others in; it should be 0700: info/1"),
-        (_no_fifo, "1 no FIFO: lock/trigger"),
-        (_no_mutex, "1 missing: lock/sendmutex"),
-        (_other_split, "1 foreign to a queue: local/3"),
+        (_no_mess, "files without a mess file (1): message "),
+        (_no_info, "recipients or a bounce without info (1): message "),
+        (_intd_left, "an intd file after preprocessing (1): message "),
+        (_bounce_early, "a bounce file beside todo (1): message "),
+        (_copied, "not named by its inode number (1): mess/"),
+        (_misplaced, "in the wrong numbered directory (1): info/"),
+        (_foreign, "foreign to a queue (1): mess/0/\\x1b[2Jcore"),
+        (_foreign_top, "foreign to a queue (1): lost+found"),
+        (_symlink, "no regular file (1): info/"),
+        (_writable, "writable by others than its owner (1): remote/"),
+        (_open_directory, "mode 0755 lets others in; it should be 0700 (1): info/1"),
+        (_no_fifo, "no FIFO (1): lock/trigger"),
+        (_no_mutex, "missing (1): lock/sendmutex"),
+        (_other_split, "foreign to a queue (1): local/3"),
     ],
 )
 def test_faults(whole: Rig, command: Command, spoil: Callable[[Rig], None], text: str) -> None:
@@ -195,7 +200,7 @@ def test_wrong_owner(whole: Rig, command: Command) -> None:
     """A file that belongs to another user than its area does is found."""
     os.chown(whole.qmail.path("info", a_message(whole)), 12345, -1)
     assert [each["text"].partition(":")[0] for each in wrong(examine(command, whole, "--json"))] == [
-        "1 of the wrong owner"
+        "of the wrong owner (1)"
     ]
 
 
@@ -205,7 +210,7 @@ def test_many_faults_are_one_line(whole: Rig, command: Command) -> None:
         (whole.queue / "mess/1" / f"x{number}").touch()
     texts = [each["text"] for each in wrong(examine(command, whole, "--json"))]
     assert len(texts) == 1
-    assert texts[0].startswith("10 foreign to a queue: mess/1/x")
+    assert texts[0].startswith("foreign to a queue (10): mess/1/x")
     assert texts[0].endswith(" and 7 more")
 
 
@@ -218,7 +223,7 @@ def test_orphans(whole: Rig, command: Command) -> None:
         os.utime(whole.qmail.path("mess", msg), (time.time() - age * 3600,) * 2)
     done = examine(command, whole, "--json")
     told = [each["text"] for each in done.objects if "never finished" in each["text"]]
-    assert told == [f"1 never finished, which qmail-send will remove: {old}"]
+    assert told == [f"never finished, which qmail-send will remove (1): message {old}"]
     assert (done.code, wrong(done)) == (0, [])
 
 
@@ -237,7 +242,9 @@ def test_no_log(whole: Rig, command: Command) -> None:
     """Without the log serve would not see everything: status 1, and what to do."""
     done = command("doctor", "--qmail.home", whole.home, "--qmail.log", whole.home / "nothing", "--json")
     assert done.code == 1
-    assert [each["text"].partition(": ")[2] for each in wrong(done)] == ["there is no such log"]
+    assert [each["text"].partition(": ")[2].partition(" (")[0] for each in wrong(done)] == [
+        "there is no such log"
+    ]
 
 
 def test_log_of_another_program(whole: Rig, command: Command) -> None:
@@ -275,10 +282,11 @@ def test_as_another_user(public: Rig) -> None:
     done = Done(run.returncode, run.stdout, run.stderr)
     assert done.code == 1, done
     found = {each["subject"]: each for each in wrong(done)}
-    assert found["queue default"]["fix"] == "runuser -u qmails -g qmail -- qmail-exporter serve"
-    assert found[f"log {public.home}/log"]["fix"] == f"setfacl -m u:nobody:rx {public.home}/log"
+    serve = f"-m qmail_exporter serve --qmail.home={public.home} --qmail.log={public.home}/log"
+    assert found["queue default"]["fix"] == f"runuser -u root -g root -- {sys.executable} {serve}"
+    assert found["log"]["fix"] == f"setfacl -m u:nobody:rx {public.home}/log"
     assert found["control"]["fix"] == f"setfacl -m u:nobody:rx {public.home}/control"
-    assert all(each["text"].startswith("as nobody: ") for each in found.values())
+    assert all(each["text"].endswith(" (as nobody)") for each in found.values())
 
 
 @ROOT
@@ -293,7 +301,7 @@ def test_fix_of_a_log_works(public: Rig) -> None:
     def log() -> dict[str, Any]:
         run = subprocess.run(argv, capture_output=True, check=False, text=True)
         objects = Done(run.returncode, run.stdout, run.stderr).objects
-        return next(each for each in objects if each["subject"].startswith("log "))
+        return next(each for each in objects if each["subject"] == "log")
 
     before = log()
     assert before["level"] == "bad"
@@ -306,7 +314,7 @@ def test_unknown_user(whole: Rig, command: Command) -> None:
     """A user who is not there is a finding, and no success."""
     done = examine(command, whole, "--user", "no-such-user", "--json")
     assert done.code == 1
-    assert [each["text"] for each in wrong(done)] == ["as no-such-user: there is no user 'no-such-user'"]
+    assert [each["text"] for each in wrong(done)] == ["no-such-user: there is no user 'no-such-user'"]
 
 
 def test_own_user_needs_no_root(whole: Rig, command: Command) -> None:
@@ -337,15 +345,124 @@ def test_flavour(tmp_path: Path, paths: list[str], name: str | None) -> None:
     assert installed.flavour(tmp_path / "home", tmp_path) == name
 
 
-def test_units(tmp_path: Path) -> None:
-    """Units and supervised services are found, each once even if /lib is /usr/lib."""
-    for path in (
-        "usr/lib/systemd/system/qmail-send.service",
-        "service/qmail-send/run",
-        "etc/systemd/system/other.service",
-    ):
-        (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).touch()
-    (tmp_path / "lib").symlink_to("usr/lib")
-    found = [Path(path).relative_to(tmp_path).as_posix() for path in installed.units(tmp_path)]
-    assert found == ["usr/lib/systemd/system/qmail-send.service", "service/qmail-send"]
+@ROOT
+def test_fix_opens_the_whole_way(public: Rig, tmp_path: Path) -> None:
+    """One fix is enough where several directories and the file are closed, and it is the command that is printed."""
+    if shutil.which("setfacl") is None:
+        pytest.skip("needs setfacl")
+    place = public.home / "var" / "log it"
+    place.mkdir(parents=True)
+    shutil.copy(public.home / "log" / "current", place / "current")
+    for path in (place / "current", place, place.parent):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    argv = [sys.executable, "-m", "qmail_exporter", "doctor", f"--qmail.home={public.home}", "--user=nobody"]
+    argv += [f"--qmail.log={place}", "--no-queue-check"]
+
+    def log() -> str:
+        run = subprocess.run(argv, capture_output=True, check=False, text=True)
+        return next(line for line in run.stdout.splitlines() if line.split()[1] == "log")
+
+    level, _, fix = log().partition(" - fix: ")
+    assert level.startswith("bad ")
+    if subprocess.run(fix, shell=True, cwd=tmp_path, check=False).returncode:  # noqa: S602 - as it would be pasted
+        pytest.skip("the file system has no ACLs")
+    assert log().startswith("ok ")
+
+
+@ROOT
+def test_root_is_told_of_who_may_read_the_queue(public: Rig) -> None:
+    """Run by root, without --user, sources are tried as the user who may read the queue as well."""
+    for area in ("info", "local", "remote", "bounce"):
+        for path in (public.queue / area, *(public.queue / area).rglob("*")):
+            os.chown(path, _NOBODY, _NOBODY)
+    for path in (public.queue, *public.queue.rglob("*")):
+        os.chown(path, -1, _NOBODY)
+    (public.home / "log").chmod(0o700)
+    argv = [sys.executable, "-m", "qmail_exporter", "doctor", f"--qmail.home={public.home}", "--json"]
+    run = subprocess.run(
+        [*argv, f"--qmail.log={public.home}/log"], capture_output=True, check=False, text=True
+    )
+    done = Done(run.returncode, run.stdout, run.stderr)
+    assert done.code == 1
+    assert [each["fix"] for each in wrong(done)] == [f"setfacl -m u:nobody:rx {public.home}/log"]
+    texts = [each["text"] for each in done.objects if each["level"] == "ok"]
+    assert "root: serve would see everything" in texts
+    assert "nobody: serve would see everything" not in texts
+    assert any(text.endswith("all of it can be read (as root, nobody)") for text in texts)
+
+
+def test_messages_are_not_opened(whole: Rig, tmp_path: Path) -> None:
+    """The doctor opens directories of the queue, and of its files none below mess, and nothing to write."""
+    trace = tmp_path / "trace"
+    strace = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=file,desc"]
+    if shutil.which("strace") is None or subprocess.run([*strace, "true"], check=False).returncode:
+        pytest.skip("needs strace, and that it may trace")
+    argv = [sys.executable, "-m", "qmail_exporter", "doctor", f"--qmail.home={whole.home}"]
+    done = subprocess.run([*strace, *argv, f"--qmail.log={whole.home}/log"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # What is opened by a name relative to a directory's descriptor counts as well: no file is a bare number then.
+    opened = re.findall(r'open(?:at)?\((?:AT_FDCWD|\d+)?,? ?"([^"]*)", ([A-Z_|]+)', trace.read_text())
+    queue = [(path, flags) for path, flags in opened if not path.startswith("/") or str(whole.queue) in path]
+    assert ("mess/1", "O_RDONLY|O_NOFOLLOW|O_CLOEXEC|O_DIRECTORY") in queue
+    numbered = [(path, flags) for path, flags in queue if re.search(r"(^|/)\d{4,}$", path)]
+    assert numbered  # an info file, to see whether its like can be read
+    assert not [path for path, _ in numbered if "mess" in path or "/" not in path]
+    assert not [path for path, flags in queue if re.search("O_WRONLY|O_RDWR|O_CREAT", flags)]
+
+
+# --- what starts it
+
+
+def test_units_of_systemd(tmp_path: Path) -> None:
+    """Of the units that are installed it is said whether they are enabled and running, and what to do where not."""
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    shown = "\n\n".join(
+        f"Id={name}\nLoadState={load}\nUnitFileState={enabled}\nActiveState={active}\nSubState={detail}"
+        for name, load, enabled, active, detail in (
+            ("qmail.service", "not-found", "", "inactive", "dead"),
+            ("qmail-send.service", "loaded", "enabled", "active", "running"),
+            ("qmail-exporter.service", "loaded", "disabled", "inactive", "dead"),
+            ("qmail-exporter-tcpok.socket", "loaded", "enabled", "active", "listening"),
+            ("qmail-exporter-expire-bounces.timer", "loaded", "enabled", "failed", "failed"),
+        )
+    )
+    found = units.examine(tmp_path, lambda: shown)
+    assert [(each.level, each.text, each.fix) for each in found] == [
+        ("ok", "qmail-send.service: enabled, active (running)", None),
+        (
+            "warn",
+            "qmail-exporter.service: disabled, inactive (dead)",
+            "systemctl enable --now qmail-exporter.service",
+        ),
+        ("ok", "qmail-exporter-tcpok.socket: enabled, active (listening)", None),
+        (
+            "warn",
+            "qmail-exporter-expire-bounces.timer: enabled, failed (failed)",
+            "systemctl status qmail-exporter-expire-bounces.timer",
+        ),
+    ]
+    assert not any(each.blind for each in found)
+
+
+def test_no_systemd(tmp_path: Path) -> None:
+    """Where systemd does not run it is not asked, and nothing is missed; supervised services are named, each once."""
+    assert units.examine(tmp_path, lambda: pytest.fail("systemd was asked")) == []
+    (tmp_path / "service/qmail-send").mkdir(parents=True)
+    (tmp_path / "service/qmail-send/run").touch()
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var/service").symlink_to("../service")
+    assert [each.text for each in units.examine(tmp_path)] == [f"{tmp_path}/service/qmail-send"]
+
+
+def test_units_are_those_that_are_shipped() -> None:
+    """Every unit in deploy/systemd that can be enabled is one that the doctor knows."""
+    shipped = [path for path in DEPLOY.iterdir() if "[Install]" in path.read_text()]
+    assert shipped
+    assert {path.name for path in shipped} <= set(units.UNITS)
+
+
+def test_systemctl_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without systemctl nothing is known of units."""
+    monkeypatch.setenv("PATH", "")
+    assert units.show() == ""
+    assert units.parse("") == units.parse("Id=other.service\nLoadState=loaded\n") == []

@@ -70,19 +70,21 @@ def test_file_fault(mode: int, fault: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "mode", "group", "command"),
+    ("path", "mode", "group", "rights", "command"),
     [
-        ("/var/log/mail.log", stat.S_IFREG | 0o640, "adm", "usermod -aG adm prom"),
-        ("/var/log/mail.log", stat.S_IFREG | 0o640, "root", "setfacl -m u:prom:r /var/log/mail.log"),
-        ("/var/log/mail.log", stat.S_IFREG | 0o600, "adm", "setfacl -m u:prom:r /var/log/mail.log"),
-        ("/var/log/a b", stat.S_IFDIR | 0o700, "adm", "setfacl -m u:prom:rx '/var/log/a b'"),
-        ("/var/log/q", stat.S_IFDIR | 0o750, "qmail", "usermod -aG qmail prom"),
-        ("/var/log/q", stat.S_IFDIR | 0o740, "qmail", "setfacl -m u:prom:rx /var/log/q"),
+        ("/var/log/mail.log", 0o640, "adm", "r", "usermod -aG adm prom"),
+        ("/var/log/mail.log", 0o640, "root", "r", "setfacl -m u:prom:r /var/log/mail.log"),
+        ("/var/log/mail.log", 0o600, "adm", "r", "setfacl -m u:prom:r /var/log/mail.log"),
+        ("/var/log/a b", 0o700, "adm", "rx", "setfacl -m u:prom:rx '/var/log/a b'"),
+        ("/var/log/q", 0o750, "qmail", "rx", "usermod -aG qmail prom"),
+        ("/var/log/q", 0o740, "qmail", "rx", "setfacl -m u:prom:rx /var/log/q"),
+        ("/var/log/q", 0o710, "qmail", "x", "usermod -aG qmail prom"),
+        ("/var/log/q", 0o710, "qmail", "rx", "setfacl -m u:prom:rx /var/log/q"),
     ],
 )
-def test_fix_access(path: str, mode: int, group: str, command: str) -> None:
+def test_fix_access(path: str, mode: int, group: str, rights: str, command: str) -> None:
     """Who may not read becomes a member of a group that may, or else is let in alone; hostile names are quoted."""
-    assert rules.fix_access(path, mode, group, "prom") == command
+    assert rules.fix_access(path, mode, group, "prom", rights) == command
 
 
 @pytest.mark.parametrize(
