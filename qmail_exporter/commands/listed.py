@@ -12,6 +12,7 @@ from qmail_exporter.commands import options
 from qmail_exporter.commands.output import Output, reason_of
 from qmail_exporter.commands.progress import Progress
 from qmail_exporter.config import LogSpec, QueueSpec
+from qmail_exporter.examine.reader import advice
 from qmail_exporter.listing.entry import Entries
 from qmail_exporter.listing.history import History
 from qmail_exporter.listing.select import Row, Wanted
@@ -32,6 +33,7 @@ class Listing:
         output: as given.
         progress: shows how far it has got.
         seen: the last message that was asked for by its number is there.
+        read: messages that were read so far.
     """
 
     def __init__(self, output: Output, home: Path, queues: Sequence[QueueSpec]) -> None:
@@ -40,6 +42,7 @@ class Listing:
         self.output = output
         self.progress = Progress("queue")
         self.seen = False
+        self.read = 0
         self._home = home
         self._queues = queues
         self._histories: dict[str, History] = {}
@@ -57,7 +60,7 @@ class Listing:
         specs = given or discover.find_logs(self._home, self._queues)
         if not specs:
             self.output.note(
-                "no log of qmail-send was found (name it with --qmail.log): what it tells is unknown"
+                "no log of qmail-send was found (name it with --qmail.log): attempts and reasons are unknown"
             )
         for spec in specs:
             names = [queue.name for queue in self._queues if spec.queue in (None, queue.name)]
@@ -72,22 +75,21 @@ class Listing:
 
     def rows(self, wanted: Wanted) -> Iterator[list[Row]]:
         """Read every message and yield those that are wanted, some at a time."""
-        count = 0
         for queue in self._queues:
             try:
                 reader = Envelopes(str(queue.path))
             except OSError as error:
-                self.output.failed(reason_of(error), queue=queue.name)
+                self.output.failed(reason_of(error) + advice(error, str(queue.path)), queue=queue.name)
                 continue
             with closing(reader):
-                self._tell_broken(queue.name, reader)
+                self._tell_broken(queue, reader)
                 entries = self._entries(queue.name, reader)
                 for envelopes, done in reader.every():
                     self._follow(entries)
-                    count += len(envelopes)
-                    self.progress.show(f"reading queue {queue.name}: {done:.0%}, {count} messages")
+                    self.read += len(envelopes)
+                    self.progress.show(f"reading queue {queue.name}: {done:.0%}, {self.read} messages")
                     yield list(_chosen(entries, envelopes, wanted))
-                self._tell_broken(queue.name, reader)
+                self._tell_broken(queue, reader)
 
     def named(self, msg: int, wanted: Wanted) -> Iterator[Row]:
         """Read one message and yield it, if it is wanted, from each queue that has one of that number."""
@@ -96,15 +98,16 @@ class Listing:
             try:
                 reader = Envelopes(str(queue.path))
             except OSError as error:
-                self.output.failed(reason_of(error), queue=queue.name)
+                self.output.failed(reason_of(error) + advice(error, str(queue.path)), queue=queue.name)
                 continue
             with closing(reader):
                 entries = self._entries(queue.name, reader)
                 envelope = reader.one(msg)
                 if envelope is not None:
                     self.seen = True
+                    self.read += 1
                     yield from _chosen(entries, [envelope], wanted)
-                self._tell_broken(queue.name, reader)
+                self._tell_broken(queue, reader)
 
     def end(self) -> None:
         """Let go of the logs, and take the progress away."""
@@ -138,7 +141,7 @@ class Listing:
             self._logs.append(log)
             return True
         reason = "there is no such log" if log.error is None else reason_of(log.error)
-        self.output.failed(f"log {spec.spec}: {reason}; what it tells is unknown")
+        self.output.failed(f"log {spec.spec}: {reason}; attempts and reasons are unknown")
         log.close()
         return False
 
@@ -151,14 +154,15 @@ class Listing:
     def _entries(self, queue: str, reader: Envelopes) -> Entries:
         return Entries(queue, self._histories.get(queue), self._lifetime, reader.broken)
 
-    def _tell_broken(self, queue: str, reader: Envelopes) -> None:
+    def _tell_broken(self, queue: QueueSpec, reader: Envelopes) -> None:
         """Tell of what cannot be read, once: as soon as that is known, for the listing may be left before its end."""
-        areas = sorted(area for area in reader.broken if (queue, area) not in self._told)
+        areas = sorted(area for area in reader.broken if (queue.name, area) not in self._told)
         if areas:
-            self._told.update((queue, area) for area in areas)
+            self._told.update((queue.name, area) for area in areas)
             self.progress.clear()
-            reason = reason_of(reader.broken[areas[0]])
-            self.output.failed(f"cannot read all of {', '.join(areas)}: {reason}", queue=queue)
+            error = reader.broken[areas[0]]
+            reason = reason_of(error) + advice(error, str(queue.path))
+            self.output.failed(f"cannot read all of {', '.join(areas)}: {reason}", queue=queue.name)
 
 
 def _chosen(entries: Entries, envelopes: Sequence[Envelope], wanted: Wanted) -> Iterator[Row]:

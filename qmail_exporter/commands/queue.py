@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmail_exporter.commands import options
-from qmail_exporter.commands.output import NOTHING, Output
+from qmail_exporter.commands.output import NOTHING, Output, reason_of
 from qmail_exporter.flags.option import option, together
 from qmail_exporter.flags.page import Command
 from qmail_exporter.flags.value import DURATION, Value
@@ -29,6 +29,8 @@ _TOP = 20
 _CHUNK = 1024  # rows
 _CLOSED_PIPE = 141  # what a shell shows of a program that SIGPIPE ended
 _QREAD_FAILED = 111
+_EMPTY = "the queue is empty"
+_NONE_FITS = "none of the messages fits, of {} that were read"
 
 
 def _id(text: str) -> int:
@@ -131,8 +133,10 @@ def queue(home: Path, queues: options.NamedPaths, *, as_json: bool, qread: bool,
     """List the messages in the queue, with what qmail-qread does not show.
 
     How old each is, when qmail tries it next and how often it has, why the last attempt failed, and when qmail
-    gives up. Durations are seconds if the output is no terminal. What cannot be known is shown as ?, what is
-    not there as -. An asterisk behind the state says that recipients have failed for good.
+    gives up. What cannot be known is shown as ?, what is not there as -. In a terminal it is a table: "due" says
+    that the next attempt only waits for its turn, or for qmail-send to run; "passed", that it will be the last;
+    an asterisk behind the state, that recipients have failed for good. Else it is tab-separated, with all columns,
+    whole reports, and durations in seconds, less than 0 for what is past.
     """
     _check(as_json=as_json, qread=qread, **asked)
     found = options.find_queues(home, queues)
@@ -165,10 +169,11 @@ def _check(
 def _qread(found: "tuple[QueueSpec, ...]") -> int:
     """Print what qmail-qread would; returns its exit status.  What is wrong stands on stdout, as there."""
     from qmail_exporter.commands.progress import Progress
+    from qmail_exporter.examine.reader import advice
     from qmail_exporter.listing.show import qmail_error
     from qmail_exporter.sources.envelopes import Envelopes
 
-    progress = Progress("queue")
+    output, progress = Output("queue", as_json=False), Progress("queue")
     try:
         for spec in found:
             with closing(Envelopes(str(spec.path))) as envelopes:
@@ -181,6 +186,8 @@ def _qread(found: "tuple[QueueSpec, ...]") -> int:
     except OSError as error:
         name = os.fsencode(error.filename or "queue")
         sys.stdout.buffer.write(b"fatal: unable to opendir %b: %b\n" % (name, qmail_error(error)))
+        if isinstance(error, PermissionError):
+            output.note(f"{reason_of(error)}{advice(error, str(spec.path))}")
         return _QREAD_FAILED
     finally:
         progress.clear()
@@ -260,8 +267,10 @@ def _print(listing: "Listing", rows: "Iterator[list[Row]]", *, several: bool, as
 
     exact = not sys.stdout.isatty()
     table = None if as_json else lines(("QUEUE", *show.COLUMNS) if several else show.COLUMNS)
+    shown = 0
     for some in rows:
         now = time()
+        shown += len(some)
         listing.progress.clear()
         if table is None:
             sys.stdout.write("".join(show.as_json(*row, now) + "\n" for row in some))
@@ -270,6 +279,9 @@ def _print(listing: "Listing", rows: "Iterator[list[Row]]", *, several: bool, as
             table.write(
                 [[row[0].queue, *cell] if several else cell for row, cell in zip(some, cells, strict=True)]
             )
+    if not shown and not exact and not listing.output.code:
+        listing.progress.clear()
+        listing.output.note(_NONE_FITS.format(listing.read) if listing.read else _EMPTY)
 
 
 def _count(rows: "Iterator[list[Row]]", what: str, limit: int, *, as_json: bool) -> None:

@@ -136,7 +136,7 @@ def in_order(rows: list[Row], name: str, *, backwards: bool) -> list[Row]:
 class Group:
     """What `--top` counts of one domain, sender or reason."""
 
-    __slots__ = ("bytes", "deferred", "example", "messages", "oldest", "reasons", "recipients")
+    __slots__ = ("bytes", "deferred", "examples", "messages", "oldest", "reasons", "recipients")
 
     def __init__(self) -> None:
         self.messages = 0
@@ -145,7 +145,7 @@ class Group:
         self.bytes = 0
         self.oldest = float("inf")  # birth, Unix seconds
         self.reasons: Counter[str] = Counter()
-        self.example: bytes | None = None  # the report of the latest attempt that has one
+        self.examples: dict[str, bytes] = {}  # by reason, a report
 
     def add(self, entry: Entry, recipients: Sequence[Recipient]) -> None:
         """Count a message and those of its recipients that belong here."""
@@ -157,7 +157,8 @@ class Group:
             if recipient.reason is not None:
                 self.deferred += 1
                 self.reasons[recipient.reason] += 1
-                self.example = recipient.report or self.example
+                if recipient.report:
+                    self.examples.setdefault(recipient.reason, recipient.report)
 
 
 class Top:

@@ -15,6 +15,10 @@ from qmail_exporter.listing.select import Group, attempts
 
 UNKNOWN = "?"
 NONE = "-"
+DUE = "due"
+"""In the place of a next attempt: its time has come; it waits for its turn, or for qmail-send to run."""
+PASSED = "passed"
+"""In the place of an expiry: the next attempt is the last."""
 
 COLUMNS = ("ID", "AGE", "SIZE", "STATE", "FROM", "TO", "NEXT", "TRIES", "EXPIRES", "REASON")
 TOP_COLUMNS = {
@@ -66,8 +70,10 @@ def cells(entry: Entry, chosen: Sequence[Recipient], now: float, *, exact: bool)
         exact: durations as whole seconds, for programs, and the report not shortened to what the other host said.
     """
 
-    def moment(at: float | None) -> str:
-        return UNKNOWN if at is None else (str(int(at - now)) if exact else span(at - now))
+    def moment(at: float | None, past: str) -> str:
+        if at is None:
+            return UNKNOWN
+        return str(int(at - now)) if exact else (past if at <= now else span(at - now))
 
     age = now - entry.since
     waits = bool(entry.next_attempts)
@@ -78,9 +84,9 @@ def cells(entry: Entry, chosen: Sequence[Recipient], now: float, *, exact: bool)
         entry.state + ((",bouncing" if exact else "*") if entry.failed else ""),
         UNKNOWN if entry.sender is None else f"<{visible(entry.sender)}>",
         _to(entry, chosen),
-        moment(entry.next_attempt) if waits else _absent(entry),
+        moment(entry.next_attempt, DUE) if waits else _absent(entry),
         _tries(entry, chosen),
-        moment(entry.expires) if entry.birth is not None else _absent(entry),
+        moment(entry.expires, PASSED) if entry.birth is not None else _absent(entry),
         _why(entry, chosen, exact=exact),
     ]
 
@@ -91,7 +97,7 @@ def top_cells(what: str, name: str | bytes, group: Group, now: float, *, exact: 
     age = now - group.oldest
     oldest = str(int(age)) if exact else span(age)
     reason = group.reasons.most_common(1)[0][0] if group.reasons else NONE
-    example = NONE if group.example is None else words(group.example)
+    example = words(group.examples.get(reason, b"")) or NONE
     found: dict[str, Sequence[object]] = {
         "domains": (label, group.recipients, group.deferred, group.messages, oldest, _with(reason, example)),
         "senders": (label, group.messages, group.recipients, group.bytes, oldest, reason),
@@ -190,7 +196,7 @@ def top_as_json(what: str, name: str | bytes, group: Group) -> str:
         "bytes": group.bytes,
         "oldest": round(group.oldest, 3),
         "reasons": dict(group.reasons.most_common()),
-        "example": None if group.example is None else visible(group.example),
+        "examples": {reason: visible(report) for reason, report in group.examples.items()},
     })  # fmt: skip
 
 
