@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -55,7 +56,7 @@ def examine(exam: Exam, modes: Modes | None = None) -> list[Finding]:
         modes: what `survey` found out as somebody who could see more.
     """
     modes = modes or {}
-    found = [each for queue in exam.queues for each in _queue(queue, exam, modes)]
+    found = [*_program(), *(each for queue in exam.queues for each in _queue(queue, exam, modes))]
     control = str(exam.control)
     found.append(_source("control", lambda: ControlFiles(control).read(), control, modes))
     found += [_log(log.spec, modes) for log in exam.logs]
@@ -76,6 +77,16 @@ def survey(exam: Exam) -> Modes:
             with suppress(OSError):
                 found[place] = os.stat(place)
     return found
+
+
+def _program() -> list[Finding]:
+    """Whether this user can run this program at all; nothing if so."""
+    needed = ((sys.executable, os.X_OK), (os.__file__, os.R_OK), (__file__, os.R_OK))
+    closed = [path for path, right in needed if not os.access(path, right, effective_ids=True)]
+    advice = "install it where every user may read, in /opt for example"
+    return (
+        [blind("program", f"this user cannot run it, for {closed[0]} is closed: {advice}")] if closed else []
+    )
 
 
 # --- queues

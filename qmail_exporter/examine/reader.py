@@ -17,8 +17,10 @@ class Reader(NamedTuple):
     group: str
 
     def command(self, *words: str) -> str:
-        """Return the command line, for a shell, that runs `words` as this user."""
-        return shlex.join(["runuser", "-u", self.user, "-g", self.group, "--", *words])
+        """Return the command line, for a shell, that runs `words` as this user, with all groups that the user has."""
+        # With -g the other groups are dropped, one of which may be what the log can be read by.
+        more = [] if user.primary_group(self.user) == self.group else ["-g", self.group]
+        return shlex.join(["runuser", "-u", self.user, *more, "--", *words])
 
 
 def of(queue: str) -> Reader:

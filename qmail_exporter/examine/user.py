@@ -34,6 +34,14 @@ def exists(user: str) -> bool:
     return True
 
 
+def primary_group(user: str) -> str | None:
+    """Return the name of a user's own group; None if there is no such user."""
+    try:
+        return group(pwd.getpwnam(user).pw_gid)
+    except KeyError:
+        return None
+
+
 def group(number: int) -> str:
     """Return the name of a group."""
     try:

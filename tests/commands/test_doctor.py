@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from qmail_exporter.examine import access, reader, units, user
 from qmail_exporter.examine import home as installed
-from qmail_exporter.examine import units
 from rig import Rig
 from stage import Command, Done
 
@@ -57,8 +57,8 @@ def examine(command: Command, rig: Rig, *words: object) -> Done:
 
 
 def wrong(done: Done) -> list[dict[str, Any]]:
-    """The findings that are bad."""
-    return [each for each in done.objects if each["level"] == "bad"]
+    """The findings that are bad, but that others cannot run this Python."""
+    return [each for each in done.objects if each["level"] == "bad" and each["subject"] != "program"]
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, ...]]:
@@ -283,7 +283,7 @@ def test_as_another_user(public: Rig) -> None:
     assert done.code == 1, done
     found = {each["subject"]: each for each in wrong(done)}
     serve = f"-m qmail_exporter serve --qmail.home={public.home} --qmail.log={public.home}/log"
-    assert found["queue default"]["fix"] == f"runuser -u root -g root -- {sys.executable} {serve}"
+    assert found["queue default"]["fix"] == f"runuser -u root -- {sys.executable} {serve}"
     assert found["log"]["fix"] == f"setfacl -m u:nobody:rx {public.home}/log"
     assert found["control"]["fix"] == f"setfacl -m u:nobody:rx {public.home}/control"
     assert all(each["text"].endswith(" (as nobody)") for each in found.values())
@@ -308,6 +308,38 @@ def test_fix_of_a_log_works(public: Rig) -> None:
     if subprocess.run(before["fix"].split(), check=False).returncode:
         pytest.skip("the file system has no ACLs")
     assert log()["level"] == "ok"
+
+
+@ROOT
+def test_program_that_another_user_cannot_run(public: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Python is closed to the user who is to run `serve`, no right to read anything would help."""
+    private = public.home / "private"
+    private.mkdir(mode=0o700)
+    (private / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(private / "python"))
+
+    def program() -> list[str]:
+        exam = access.Exam(public.home / "control", (), (), {})
+        found = user.run_as("nobody", lambda: [each.as_dict() for each in access.examine(exam)])
+        return [each["text"] for each in found if each["subject"] == "program"]
+
+    (text,) = program()
+    assert text.startswith(f"this user cannot run it, for {private}/python is closed: install it where ")
+    assert [
+        each for each in access.examine(access.Exam(public.home, (), (), {})) if each.subject == "program"
+    ] == []
+
+
+@ROOT
+@pytest.mark.parametrize("own", [True, False])
+def test_serve_as_the_reader(public: Rig, own: bool) -> None:
+    """The command that runs `serve` gives the group of the queue, unless the user has it anyway: that would drop all others."""
+    name, number = "daemon", pwd.getpwnam("daemon").pw_uid
+    group = pwd.getpwnam("daemon").pw_gid if own else pwd.getpwnam("mail").pw_gid
+    os.chown(public.queue / "info", number, -1)
+    os.chown(public.queue / "mess", -1, group)
+    who = f"runuser -u {name}" if own else f"runuser -u {name} -g mail"
+    assert reader.of(str(public.queue)).command("a b", "c") == f"{who} -- 'a b' c"
 
 
 def test_unknown_user(whole: Rig, command: Command) -> None:
