@@ -164,6 +164,16 @@ def state(series: Series) -> Series:
     return {key: value for key, value in series.items() if not key[0].startswith(COUNTED)}
 
 
+def still(series: Series) -> Series:
+    """Return what of `state` does not move with the clock, or with the exporter's own work."""
+    moving = ("process_", "python_")
+    return {
+        key: value
+        for key, value in state(series).items()
+        if not key[0].startswith(moving) and not key[0].endswith("_gsum")
+    }
+
+
 def ledger_state(qmail: Qmail) -> dict[str, object]:
     """Return what the simulator itself says of its queue, as `shown` does of the exporter's series."""
     ledger = qmail.ledger
