@@ -222,9 +222,12 @@ def _list(home: Path, found: "tuple[QueueSpec, ...]", *, as_json: bool, **asked:
     if asked["top"]:
         _count(rows, asked["top"], asked["limit"] or _TOP, as_json=as_json)
     else:
+        show = _shown(as_json=as_json, several=len(found) > 1)
         if asked["sort"]:
-            rows = _sorted(rows, asked["sort"], asked["limit"], backwards=asked["reverse"])
-        _print(listing, _first(rows, asked["limit"]), several=len(found) > 1, as_json=as_json)
+            texts = _sorted(rows, show, asked["sort"], asked["limit"], backwards=asked["reverse"])
+        else:
+            texts = ([show(row, now) for row in some] for some in rows for now in [time()])
+        _print(listing, _first(texts, asked["limit"]), several=len(found) > 1, as_json=as_json)
     listing.end()
     return output.end()
 
@@ -237,49 +240,62 @@ def _identified(listing: "Listing", wanted: "Wanted", ids: tuple[int, ...]) -> "
         yield rows
 
 
-def _sorted(
-    rows: "Iterator[list[Row]]", name: str, limit: int | None, *, backwards: bool
-) -> "Iterator[list[Row]]":
-    from qmail_exporter.listing.select import in_order
+def _shown(*, as_json: bool, several: bool) -> "Callable[[Row, float], str]":
+    """How a message is shown at a moment, in Unix seconds: as JSON, or as cells with a tab between them."""
+    from qmail_exporter.listing import show
 
-    every: list[Row] = []
+    if as_json:
+        return lambda row, now: show.as_json(*row, now)
+    exact = not sys.stdout.isatty()
+    if several:
+        return lambda row, now: "\t".join([row[0].queue, *show.cells(*row, now, exact=exact)])
+    return lambda row, now: "\t".join(show.cells(*row, now, exact=exact))
+
+
+def _sorted(
+    rows: "Iterator[list[Row]]",
+    show: "Callable[[Row, float], str]",
+    name: str,
+    limit: int | None,
+    *,
+    backwards: bool,
+) -> Iterator[list[str]]:
+    from qmail_exporter.listing.select import Placed, in_order, placed
+
+    every: list[Placed] = []
     for some in rows:
-        every += some
+        now = time()
+        every += [placed(row, name, show(row, now)) for row in some]
         if limit is not None and len(every) > 4 * limit + _CHUNK:
             every = in_order(every, name, backwards=backwards)[:limit]
     every = in_order(every, name, backwards=backwards)
     for start in range(0, len(every), _CHUNK):
-        yield every[start : start + _CHUNK]
+        yield [message.text for message in every[start : start + _CHUNK]]
 
 
-def _first(rows: "Iterator[list[Row]]", limit: int | None) -> "Iterator[list[Row]]":
+def _first(texts: Iterator[list[str]], limit: int | None) -> Iterator[list[str]]:
     left = sys.maxsize if limit is None else limit
-    for some in rows:
+    for some in texts:
         yield some[:left]
         left -= len(some)
         if left <= 0:
             break
 
 
-def _print(listing: "Listing", rows: "Iterator[list[Row]]", *, several: bool, as_json: bool) -> None:
+def _print(listing: "Listing", texts: Iterator[list[str]], *, several: bool, as_json: bool) -> None:
     from qmail_exporter.commands.lines import lines
     from qmail_exporter.listing import show
 
-    exact = not sys.stdout.isatty()
     table = None if as_json else lines(("QUEUE", *show.COLUMNS) if several else show.COLUMNS)
     shown = 0
-    for some in rows:
-        now = time()
+    for some in texts:
         shown += len(some)
         listing.progress.clear()
         if table is None:
-            sys.stdout.write("".join(show.as_json(*row, now) + "\n" for row in some))
+            sys.stdout.write("".join([text + "\n" for text in some]))
         elif some:
-            cells = [show.cells(*row, now, exact=exact) for row in some]
-            table.write(
-                [[row[0].queue, *cell] if several else cell for row, cell in zip(some, cells, strict=True)]
-            )
-    if not shown and not exact and not listing.output.code:
+            table.write([text.split("\t") for text in some])
+    if not shown and sys.stdout.isatty() and not listing.output.code:
         listing.progress.clear()
         listing.output.note(_NONE_FITS.format(listing.read) if listing.read else _EMPTY)
 

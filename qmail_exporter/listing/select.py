@@ -1,7 +1,7 @@
 """Which messages are listed, in which order, and the counts of `--top`."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -121,13 +121,34 @@ Row = tuple[Entry, list[Recipient]]
 """A message and its recipients that were chosen."""
 
 
-def in_order(rows: list[Row], name: str, *, backwards: bool) -> list[Row]:
-    """Return rows ordered by `name` of `SORTS`, those where that is not known last; equals by number."""
-    key, greatest_first = SORTS[name]
-    valued = [(key(*row), row) for row in sorted(rows, key=lambda row: (row[0].queue, row[0].msg))]
-    known = [pair for pair in valued if pair[0] is not None]
-    known.sort(key=lambda pair: pair[0], reverse=greatest_first != backwards)
-    return [row for _, row in known] + [row for value, row in valued if value is None]
+class Placed(NamedTuple):
+    """A message that waits for its place: as little of it as that takes.
+
+    Attributes:
+        value: by what it is ordered; None if that is not known.
+        queue: its queue's name.
+        msg: its number.
+        text: how it is shown.
+    """
+
+    value: Any
+    queue: str
+    msg: int
+    text: str
+
+
+def placed(row: Row, name: str, text: str) -> Placed:
+    """Return what ordering by `name` of `SORTS` needs of a message."""
+    entry, chosen = row
+    return Placed(SORTS[name].key(entry, chosen), entry.queue, entry.msg, text)
+
+
+def in_order(messages: Iterable[Placed], name: str, *, backwards: bool) -> list[Placed]:
+    """Return messages ordered by `name` of `SORTS`, those where that is not known last; equals by number."""
+    by_number = sorted(messages, key=lambda message: (message.queue, message.msg))
+    known = [message for message in by_number if message.value is not None]
+    known.sort(key=lambda message: message.value, reverse=SORTS[name].greatest_first != backwards)
+    return known + [message for message in by_number if message.value is None]
 
 
 # --- counts

@@ -64,7 +64,9 @@ def test_overflow_while_stopped_is_made_up_for(rig: MakeRig, in_memory: Path) ->
 def test_killed_and_started_again_it_shows_the_same(rig: MakeRig) -> None:
     """After kill -9 at any moment the gauges are those of an exporter that went on; no line is counted twice."""
     made = rig(start=False)
-    made.clock.now = float(int(time.time()) - 86400)  # ages and next attempts then lie among the bounds of the histograms
+    made.clock.now = float(
+        int(time.time()) - 86400
+    )  # ages and next attempts then lie among the bounds of the histograms
     made.qmail.start()
     chance = random.Random(3)
     boxes = (

@@ -2,7 +2,7 @@ import pytest
 
 from qmail_exporter.formats.envelope import Sender
 from qmail_exporter.listing.entry import Entry, Recipient
-from qmail_exporter.listing.select import Top, Wanted, domain_criterion, in_order, sender_criterion
+from qmail_exporter.listing.select import Top, Wanted, domain_criterion, in_order, placed, sender_criterion
 
 
 def entry(msg: int = 1, *recipients: Recipient, **given: object) -> Entry:
@@ -90,8 +90,9 @@ def test_what_is_unknown_comes_last_either_way() -> None:
         (entry(msg, WAITS, next_attempts={"remote": due}), [WAITS])
         for msg, due in ((1, None), (2, 30), (3, 20))
     ]
-    assert [row[0].msg for row in in_order(rows, "next", backwards=False)] == [3, 2, 1]
-    assert [row[0].msg for row in in_order(rows, "next", backwards=True)] == [2, 3, 1]
+    messages = [placed(row, "next", "") for row in rows]
+    assert [message.msg for message in in_order(messages, "next", backwards=False)] == [3, 2, 1]
+    assert [message.msg for message in in_order(messages, "next", backwards=True)] == [2, 3, 1]
 
 
 def test_next_attempt_of_two_channels() -> None:
