@@ -83,6 +83,9 @@ class Listing:
                 continue
             with closing(reader):
                 self._tell_broken(queue, reader)
+                for name in set(wanted.channels).difference(reader.channels):
+                    text = f"there is no channel {name!r}, only {', '.join(reader.channels)}"
+                    self.output.failed(text, queue=queue.name)
                 entries = self._entries(queue.name, reader)
                 for envelopes, done in reader.every():
                     self._follow(entries)

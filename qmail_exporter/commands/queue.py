@@ -248,7 +248,9 @@ def _shown(*, as_json: bool, several: bool) -> "Callable[[Row, float], str]":
         return lambda row, now: show.as_json(*row, now)
     exact = not sys.stdout.isatty()
     if several:
-        return lambda row, now: "\t".join([row[0].queue, *show.cells(*row, now, exact=exact)])
+        return lambda row, now: "\t".join(
+            [show.visible(os.fsencode(row[0].queue)), *show.cells(*row, now, exact=exact)]
+        )
     return lambda row, now: "\t".join(show.cells(*row, now, exact=exact))
 
 

@@ -293,6 +293,16 @@ def test_filters(busy: tuple[Rig, dict[str, int]], command: Command, words: str,
     assert set(found) == {ids[name] for name in expected.split()}
 
 
+def test_channel_that_is_not_there(rig: MakeRig, command: Command) -> None:
+    """A channel that the queue does not have is a mistake, and no empty list."""
+    made = rig()
+    made.send(b"defer@a.example")
+    made.qmail.pump()
+    done = listed(command, made, "--channel", "remte")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "qmail-exporter queue: default: there is no channel 'remte', only local, remote\n"
+
+
 def test_older_than(rig: MakeRig, command: Command) -> None:
     """--older-than goes by the age that qmail sees."""
     made = rig()
@@ -542,6 +552,19 @@ def test_several_queues(rig: MakeRig, command: Command) -> None:
     assert [found[name]["attempts"] for name in ("one", "two")] == [None, 1]
     plain = command("queue", f"--qmail.home={one.home}", *words).out.splitlines()
     assert [line.split("\t")[0] for line in plain] == ["QUEUE", "one", "two"]
+
+
+def test_hostile_queue_name(rig: MakeRig, command: Command) -> None:
+    """A queue that is named by its path shows that as harmlessly as an address, and keeps the columns."""
+    made = rig()
+    made.send(b"defer@a.example")
+    made.qmail.pump()
+    other = made.home / "a\tb\x1b[31m"
+    shutil.copytree(made.queue, other, ignore=shutil.ignore_patterns("trigger"))
+    words = [f"--qmail.queue={made.queue}", f"--qmail.queue={other}", "--no-log"]
+    rows = [line.split("\t") for line in command("queue", *words).out.splitlines()]
+    assert [row[0] for row in rows] == ["QUEUE", "queue", "a\\tb\\x1b[31m"]
+    assert {len(row) for row in rows} == {11}
 
 
 # --- what cannot be read
