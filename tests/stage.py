@@ -1,6 +1,9 @@
 """What the tests of commands and actions stand on: what a command printed, a simulated qmail, a stand-in for qmail-send."""
 
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 import time
@@ -78,6 +81,24 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = _PATIENCE) -> N
     while not condition():
         assert time.monotonic() < end, "it did not come to be"
         time.sleep(0.01)
+
+
+def in_terminal(columns: int, *argv: str, colours: bool = False, code: int = 0, **environment: str) -> str:
+    """What a command prints in a terminal of that many columns: without its colours, if they are not asked for."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ |= {"COLUMNS": str(columns), "TERM": "xterm", "LANG": "C.UTF-8"} | environment
+        os.execv(sys.executable, [sys.executable, "-m", "qmail_exporter", *argv])  # noqa: S606 - as in subprocess
+    out = b""
+    try:
+        while some := os.read(fd, 65536):
+            out += some
+    except OSError:
+        pass  # the end of a terminal whose other side is closed
+    os.close(fd)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code, out
+    text = out.decode("utf-8").replace("\r\n", "\n")
+    return text if colours else re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 # --- a stand-in for qmail-send

@@ -15,7 +15,7 @@ import pytest
 from qmail_exporter.examine import access, reader, units, user
 from qmail_exporter.examine import home as installed
 from rig import Rig
-from stage import Command, Done
+from stage import Command, Done, in_terminal
 
 MakeRig = Callable[..., Rig]
 DEPLOY = Path(__file__).parents[2] / "deploy" / "systemd"
@@ -91,6 +91,24 @@ def test_lines_for_people(whole: Rig, command: Command) -> None:
         line.split()[0] in ("ok", "warn", "bad") and line.isprintable() for line in done.out.splitlines()
     )
     assert done.err == ""
+
+
+def test_lines_in_a_terminal(whole: Rig) -> None:
+    """In a terminal levels are coloured, unless NO_COLOR or a dumb terminal forbids it, and a fix has a line of its own."""
+    nothing = whole.home / "nothing"
+    (whole.home / "control").chmod(0)
+    argv = ("doctor", f"--qmail.home={whole.home}", f"--qmail.log={nothing}", "--no-queue-check")
+    shown = in_terminal(80, *argv, colours=True, code=1)
+    assert re.search(r"(?m)^\x1b\[31m\x1b\[1mbad \x1b\[0m log ", shown)
+    for way in ({"NO_COLOR": ""}, {"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        plain = in_terminal(80, *argv, colours=True, code=1, **way)
+        assert "\x1b" not in plain
+        assert f"bad  log               {nothing}: there is no such log (as " in plain
+    if os.geteuid() == 0:
+        closed = in_terminal(80, *argv, "--user=nobody", code=1)
+        fix = re.search(r"(?m)^ {23}fix: (\S.*)$", closed)
+        assert fix is not None
+        assert "qmail-exporter" in fix[1] or "-m qmail_exporter" in fix[1]
 
 
 def a_message(rig: Rig) -> int:

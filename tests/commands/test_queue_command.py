@@ -1,7 +1,6 @@
 import grp
 import json
 import os
-import pty
 import pwd
 import random
 import re
@@ -20,7 +19,7 @@ import pytest
 from qmail_exporter.commands import queue as queue_command
 from qmail_exporter.formats.retry import next_attempt
 from rig import Rig
-from stage import Command, Done
+from stage import Command, Done, in_terminal
 from unpack import unpack
 
 MakeRig = Callable[..., Rig]
@@ -463,23 +462,6 @@ def test_states(rig: MakeRig, command: Command) -> None:
     assert rows[failed][3] == "waiting,bouncing"
     assert rows[todo][3:9] == ["todo", "<a@mail.test>", "x@a.example", "+1", "-", "?"]
     assert rows[arriving][3] == "arriving"
-
-
-def in_terminal(columns: int, *argv: str) -> str:
-    """What a command prints in a terminal of that many columns."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.environ |= {"COLUMNS": str(columns), "TERM": "xterm", "LANG": "C.UTF-8"}
-        os.execv(sys.executable, [sys.executable, "-m", "qmail_exporter", *argv])  # noqa: S606 - as in subprocess
-    out = b""
-    try:
-        while some := os.read(fd, 65536):
-            out += some
-    except OSError:
-        pass  # the end of a terminal whose other side is closed
-    os.close(fd)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, out
-    return re.sub(r"\x1b\[[0-9;]*m", "", out.decode("utf-8")).replace("\r\n", "\n")
 
 
 def test_table_in_a_terminal(rig: MakeRig) -> None:
