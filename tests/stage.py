@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,19 +83,23 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = _PATIENCE) -> N
         time.sleep(0.01)
 
 
+def read_terminal(fd: int) -> bytes:
+    """Read a terminal's near side until its other side is closed, and close it."""
+    out = b""
+    with suppress(OSError):  # which is how it ends
+        while some := os.read(fd, 65536):
+            out += some
+    os.close(fd)
+    return out
+
+
 def in_terminal(columns: int, *argv: str, colours: bool = False, code: int = 0, **environment: str) -> str:
     """What a command prints in a terminal of that many columns: without its colours, if they are not asked for."""
     pid, fd = pty.fork()
     if pid == 0:
         os.environ |= {"COLUMNS": str(columns), "TERM": "xterm", "LANG": "C.UTF-8"} | environment
         os.execv(sys.executable, [sys.executable, "-m", "qmail_exporter", *argv])  # noqa: S606 - as in subprocess
-    out = b""
-    try:
-        while some := os.read(fd, 65536):
-            out += some
-    except OSError:
-        pass  # the end of a terminal whose other side is closed
-    os.close(fd)
+    out = read_terminal(fd)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code, out
     text = out.decode("utf-8").replace("\r\n", "\n")
     return text if colours else re.sub(r"\x1b\[[0-9;]*m", "", text)

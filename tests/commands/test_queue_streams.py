@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from queuedir import QueueDir
+from stage import read_terminal
 
 FEW, MANY = 200, 30_000
 
@@ -79,13 +80,7 @@ def terminal(argv: list[str]) -> str:
     master, slave = pty.openpty()
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=slave) as process:
         os.close(slave)
-        out = b""
-        try:
-            while some := os.read(master, 65536):
-                out += some
-        except OSError:
-            pass  # the end of a terminal whose other side is closed
-    os.close(master)
+        out = read_terminal(master)
     assert process.returncode == 0
     return out.decode()
 
