@@ -112,7 +112,10 @@ class LogWatch:
         self.recalled = True
         for flow in self.flows:
             flow.queue.log_since = time() if self._since is None else self._since
-        logger.info("log is being followed", log=self.follower.path, since=self._since)
+        if self.follower.present:
+            logger.info("log is being followed", log=self.follower.path, since=self._since)
+        else:
+            logger.warning("no log to be read yet", log=self.follower.path)
         return True
 
     def start_over(self) -> None:

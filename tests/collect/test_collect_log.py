@@ -120,6 +120,20 @@ def test_unreadable_log_is_tried_again_in_time(
     assert flow.traffic.messages_ended == 1
 
 
+@pytest.mark.parametrize(
+    ("present", "told"), [(True, "log is being followed"), (False, "no log to be read yet")]
+)
+def test_log_that_is_not_there_is_told(present: bool, told: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A log of which nothing is there is not said to be followed."""
+    caplog.set_level("INFO")
+    feed = Feed()
+    feed.present = present
+    log, _ = watch_feed(feed)
+    read_back(log)
+    assert log.up == present
+    assert [record.getMessage().partition(" log=")[0] for record in caplog.records] == [told]
+
+
 def test_error_in_the_middle_of_a_read_back_begins_it_again() -> None:
     """When the retained log fails halfway it is asked for again later; until then nothing is known."""
     feed = Feed(b"status: local 1/10 remote 0/20", OSError(5, "Input/output error", "/log/current"))
