@@ -9,7 +9,6 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from html import escape
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from qmail_exporter.discover import find_logs, find_queues
 from qmail_exporter.hook.wiring import make_hook
 from qmail_exporter.metrics import QmailCollector
 from qmail_exporter.sources.logs import open_log
+from qmail_exporter.status import POLICY, Status
 from qmail_exporter.web import server
 from qmail_exporter.web.app import Site, make_app
 
@@ -72,6 +72,9 @@ class Daemon:
         self.hooks: dict[str, Hook] = {}
         self._hooking: list[asyncio.Task[None]] = []
         self._make_hooks()
+        self.status = Status(
+            self.collection, self.hooks, host=socket.gethostname(), telemetry_path=config.telemetry_path
+        )
         self._next_discovery = monotonic() + DISCOVER
         self._stepping: asyncio.Task[None] | None = None
         self._watched: dict[int, Watcher] = {}  # by descriptor
@@ -105,7 +108,7 @@ class Daemon:
         registry = CollectorRegistry()
         registry.register(QmailCollector(self.collection, hooks=self.hooks))
         ProcessCollector(registry=registry)
-        return Site(registry, self._refresh, lambda: self.collection.ready, self._page)
+        return Site(registry, self._refresh, lambda: self.collection.ready, self.status.page, POLICY)
 
     async def _refresh(self) -> None:
         try:
@@ -127,6 +130,7 @@ class Daemon:
         self._discover()
         try:
             self.collection.tick()
+            self.status.step()
         finally:
             self._watch()
         if self.collection.busy and (self._stepping is None or self._stepping.done()):
@@ -223,34 +227,6 @@ class Daemon:
                 self._run_hooks()
         if not self.config.logs and not self.collection.logs:
             self.collection.logs += _logs(self.config, self.collection.queues)
-
-    def _page(self) -> str:
-        path = escape(self.config.telemetry_path)
-        queues = "".join(
-            f"<tr><td>{escape(watch.name)}<td>{escape(watch.path)}<td>{_state(watch)}"
-            for watch in self.collection.queues
-        )
-        return _PAGE.format(version=escape(__version__), path=path, queues=queues)
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>qmail_exporter</title>
-<style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;margin:2rem}}td,th{{padding-right:1.5rem;text-align:left}}</style>
-</head><body><main><h1>qmail_exporter</h1><p>Version {version}. <a href="{path}">Metrics</a>,
-<a href="/-/healthy">health</a>, <a href="/-/ready">readiness</a>.</p>
-<table><thead><tr><th>Queue<th>Directory<th>State</tr></thead><tbody>{queues}</tbody></table></main></body></html>
-"""
-
-
-def _state(watch: QueueWatch) -> str:
-    if watch.tree is None:
-        return "not there, or not to be opened"
-    if not watch.scanned:
-        return f"being scanned, {watch.sweeps.progress:.0%} done"
-    return f"{len(watch.queue)} messages" + (
-        "" if watch.whole else "; not all of it is known, the log says why"
-    )
 
 
 def _collection(config: Config) -> Collection:

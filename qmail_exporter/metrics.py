@@ -22,9 +22,9 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from qmail_exporter import __version__
-from qmail_exporter.collect import Collection, QueueWatch
+from qmail_exporter.collect import Collection
 from qmail_exporter.hook import Hook
-from qmail_exporter.readings import Distribution, Reading, Value, View, double, hook, host, log, own, queue
+from qmail_exporter.readings import Distribution, Reading, Value, double, hook, host, log, own, queue, views
 
 Kind = Literal["gauge", "counter", "histogram", "gaugehistogram"]
 
@@ -158,26 +158,14 @@ class QmailCollector(Collector):
         """The families, with what is known now."""
         yield _build_info()
         now = self._clock()
-        views = [(watch.name, self._view(watch, now)) for watch in self._collection.queues]
+        present = views(self._collection, self._hooks, now)
         for family in FAMILIES:
             metric = family.empty()
-            for name, view in views:
+            for view in present:
                 for labels, value in family.read(view):
-                    _add(metric, (name, *labels), value)
+                    _add(metric, (view.watch.name, *labels), value)
             if metric.samples:
                 yield metric
-
-    def _view(self, watch: QueueWatch, now: float) -> View:
-        collection = self._collection
-        doubles = collection.double_bounces.get(watch.name)
-        return View(
-            watch,
-            collection.hosts[watch.name],
-            collection.log_of(watch),
-            now,
-            self._hooks.get(watch.name),
-            doubles.counts if doubles is not None and doubles.read_once else None,
-        )
 
 
 def _add(metric: Metric, labels: tuple[str, ...], value: Value) -> None:

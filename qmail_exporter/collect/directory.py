@@ -47,6 +47,7 @@ class QueueWatch:
         waiting: the sweep under way has nothing to do but wait for other processes.
         behind: among those pending are some that wait for nothing but time.
         errors: by source and kind.
+        why_absent, why_unwatched: why there is no tree, or no watcher.
     """
 
     def __init__(self, name: str, path: str, *, seats: int, rescan_interval: float) -> None:
@@ -64,6 +65,8 @@ class QueueWatch:
         self.waiting = False
         self.behind = False
         self.errors: Counter[tuple[str, str]] = Counter()
+        self.why_absent: OSError | None = None
+        self.why_unwatched: OSError | None = None
         self.events = 0
         self.overflows = 0
         self._rescan_interval = rescan_interval
@@ -101,6 +104,11 @@ class QueueWatch:
     def watched(self) -> bool:
         """Whether inotify tells of all that changes."""
         return self.watcher is not None and not self.watcher.unwatched
+
+    @property
+    def malformed(self) -> int:
+        """Messages whose files are not in qmail's format."""
+        return len(self._malformed)
 
     # --- steps
 
@@ -222,6 +230,7 @@ class QueueWatch:
         try:
             self.tree = Tree(self.path)
         except OSError as error:
+            self.why_absent = error
             where = os.path.join(self.path, error.filename or "")
             self._tell(f"no queue to be read: {error.strerror}", path=where)
             if not isinstance(error, Absent):
@@ -241,6 +250,7 @@ class QueueWatch:
         try:
             return Watcher(self.path, {area: tree.directories(area) for area in tree.areas})
         except WatchError as error:
+            self.why_unwatched = error
             self.errors["inotify", "watch"] += 1
             self._tell(f"not watched, looking everywhere instead: {error.strerror}", path=error.filename)
             return None

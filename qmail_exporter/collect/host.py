@@ -31,10 +31,14 @@ class HostWatch:
         queue: the queue directory.
         control: the directory of control files.
         alone: the host has no other queue.
+
+    Attributes:
+        failing: why a source cannot be read, by source.
     """
 
     def __init__(self, queue: str, control: str, *, alone: bool) -> None:
         self.queue = queue
+        self.control = control
         self.alone = alone
         self.tcpto: Table | None = None
         self.controls: Controls | None = None
@@ -42,7 +46,7 @@ class HostWatch:
         self.processes: Processes | None = None
         self.errors: Counter[tuple[str, str]] = Counter()
         self._control_files = ControlFiles(control)
-        self._failing: dict[str, str] = {}
+        self.failing: dict[str, OSError | FormatError] = {}
 
     def read(self) -> None:
         """Read everything anew."""
@@ -65,9 +69,9 @@ class HostWatch:
             value = read()
         except (OSError, FormatError) as error:
             self.errors[source, "read" if isinstance(error, OSError) else "format"] += 1
-            if self._failing.get(source) != str(error):
-                self._failing[source] = str(error)
+            if str(self.failing.get(source)) != str(error):
                 logger.warning("cannot read", source=source, error=error)
+            self.failing[source] = error
             return None
-        self._failing.pop(source, None)
+        self.failing.pop(source, None)
         return value

@@ -51,6 +51,8 @@ class Record:
         runs: by action and result.
         skipped: by reason.
         last_run: when an action was last run, by action.
+        last_result: how that ended, by action; absent while it runs.
+        last_skip: when the last decision not to act was taken, and its reason.
     """
 
     outages: int = 0
@@ -59,6 +61,8 @@ class Record:
     runs: Counter[tuple[str, str]] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     last_run: dict[str, float] = field(default_factory=dict)
+    last_result: dict[str, str] = field(default_factory=dict)
+    last_skip: tuple[float, str] | None = None
 
 
 class Hook:
@@ -76,6 +80,7 @@ class Hook:
     Attributes:
         record: what was done, for the metrics.
         actions: the actions by name.
+        dry_run: they are only told of.
     """
 
     def __init__(  # noqa: PLR0913 - what it reads, what it does, and its clock
@@ -93,6 +98,7 @@ class Hook:
     ) -> None:
         self.record = Record()
         self.actions = wanted
+        self.dry_run = config.dry_run
         self._queue = queue
         self._config = config
         self._table = table
@@ -178,6 +184,7 @@ class Hook:
                 self._changed(decision)
             elif isinstance(decision, Skip):
                 self.record.skipped[decision.reason] += 1
+                self.record.last_skip = decision.time, decision.reason
                 actions = " ".join(self.actions)
                 self._say(
                     "outage hook does not act",
@@ -215,6 +222,7 @@ class Hook:
 
     async def _run(self, name: str, tries: int) -> bool:
         self.record.last_run[name] = self._clock()
+        self.record.last_result.pop(name, None)
         try:
             outcome = await asyncio.wait_for(self.actions[name](), self._config.timeout)
             result = "ok" if outcome.ok else "failed"
@@ -223,6 +231,7 @@ class Hook:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a failed action
             outcome, result = Outcome(False, str(error) or type(error).__name__), "failed"
         self.record.runs[name, result] += 1
+        self.record.last_result[name] = result
         self._say(
             "outage hook ran an action",
             action=name,

@@ -30,6 +30,7 @@ from qmail_exporter.queue.model import Queue
 from qmail_exporter.queue.recent import Recent
 from qmail_exporter.queue.sums import LOCAL
 from qmail_exporter.queue.traffic import Traffic
+from qmail_exporter.queue.words import LastWords
 
 MAX_OPEN = 8192
 """Open deliveries kept: more than any qmail-send can have, so that only a log with missing ends gets there."""
@@ -65,6 +66,8 @@ class Flow:
             does not show, some that have ended.
         use: the last status line's used and allowed deliveries by channel; empty until one was read.
         unplaced: deferrals that wait for a look at their message; the reader takes them out.
+        words: the last report of each domain to which a delivery did not succeed, by any channel but `local`; also while
+            recalling.
         on_delivery: called with the domain, report, result, reason, time and duration of each delivery that ends, on any
             channel but `local`; also while recalling.
         last: when the newest line that says so was written, Unix seconds; None until one was read.
@@ -76,6 +79,7 @@ class Flow:
         self.open: dict[int, Starting] = {}
         self.use: tuple[Use, ...] = ()
         self.unplaced: list[Deferral] = []
+        self.words = LastWords()
         self.on_delivery: Callable[[str, bytes, str, str, float, float], None] | None = None
         self.last: float | None = None
         self._seats = seats
@@ -164,6 +168,8 @@ class Flow:
         if channel != LOCAL:
             name = domain_of(recipient)
             traffic.domains.count(name, result)
+            if why:
+                self.words.put(name, time, recipient, report)
             if self.on_delivery is not None:
                 self.on_delivery(name, report, result, why, time, time - start)
         if result == "deferral" and not self.queue.deferred(msg, channel, recipient, why, time):

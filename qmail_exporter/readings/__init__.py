@@ -4,6 +4,6 @@ A reading yields label values and a value for each sample.  It yields nothing wh
 be a claim.  None of them costs time that grows with the queue.
 """
 
-from qmail_exporter.readings.view import Distribution, Reading, Sample, Value, View
+from qmail_exporter.readings.view import Distribution, Reading, Sample, Value, View, views
 
-__all__ = ["Distribution", "Reading", "Sample", "Value", "View"]
+__all__ = ["Distribution", "Reading", "Sample", "Value", "View", "views"]

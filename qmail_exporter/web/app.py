@@ -1,4 +1,4 @@
-"""What the exporter shows over HTTP: the metrics, a landing page, health. An ASGI 3 application without a framework.
+"""What the exporter shows over HTTP: the metrics, the status page, health. An ASGI 3 application without a framework.
 
 A scrape is exact as of the moment it began: `Site.refresh` is started after the request came, never before, and
 the metrics are rendered in the loop that owns the model, right when the refresh has ended.
@@ -9,7 +9,7 @@ import gzip
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,6 +21,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
+_T = TypeVar("_T")
 
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -42,13 +44,15 @@ class Site:
         refresh: brings the model up to date with what had happened when it was called. Never called again
             before it has ended.
         ready: whether the first scan is done.
-        page: the landing page, as HTML.
+        page: the status page, as HTML; it waits for nothing, and is asked for when a refresh has ended.
+        policy: the Content-Security-Policy that the page is sent with.
     """
 
     registry: CollectorRegistry
     refresh: Callable[[], Awaitable[None]]
     ready: Callable[[], bool]
     page: Callable[[], str]
+    policy: str = "default-src 'none'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Response:
     status: int
     body: bytes
     content_type: str = TEXT
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: Headers = ()
 
 
 Page = Callable[[Request], Awaitable[Response]]
@@ -99,18 +103,19 @@ def make_app(site: Site, *, telemetry_path: str = "/metrics", max_requests: int 
         finally:
             scrapes -= 1
 
-    async def landing(_: Request) -> Response:
-        policy = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
-        return Response(200, site.page().encode("utf-8", "backslashreplace"), HTML, (policy,))
-
     async def healthy(_: Request) -> Response:
         return Response(200, b"Healthy.\n")
 
     async def ready(_: Request) -> Response:
         return Response(200, b"Ready.\n") if site.ready() else Response(503, b"The first scan is not done.\n")
 
-    # The telemetry path stands last: at "/" it replaces the landing page, as in other exporters.
-    pages: dict[str, Page] = {"/": landing, "/-/healthy": healthy, "/-/ready": ready, telemetry_path: metrics}
+    # The telemetry path stands last: at "/" it replaces the status page, as in other exporters.
+    pages: dict[str, Page] = {
+        "/": _status(site, refresh),
+        "/-/healthy": healthy,
+        "/-/ready": ready,
+        telemetry_path: metrics,
+    }
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -123,28 +128,44 @@ def make_app(site: Site, *, telemetry_path: str = "/metrics", max_requests: int 
     return app
 
 
-def shared(refresh: Callable[[], Awaitable[None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+def _status(site: Site, refresh: Callable[[], Awaitable[None]]) -> Page:
+    async def make() -> bytes:
+        await refresh()
+        return site.page().encode("utf-8", "backslashreplace")
+
+    # However many ask at once, the page is made once for all who came before that began.
+    made = shared(make)
+    policy = (b"content-security-policy", site.policy.encode("ascii"))
+    headers = (policy, (b"referrer-policy", b"no-referrer"))
+
+    async def status(request: Request) -> Response:
+        return compressed(request, await made(), HTML, headers)
+
+    return status
+
+
+def shared(refresh: Callable[[], Awaitable[_T]]) -> Callable[[], Coroutine[Any, Any, _T]]:
     """Return `refresh` in a form that any number of scrapes may call at once, running it once at a time.
 
     A call that comes while a run is under way must not take that run's result, which may lack what happened
     since the run began. It waits for the next run, and all calls that come before that one begins share it.
     A caller that goes away does not end the run for the others.
     """
-    running: asyncio.Task[None] | None = None
-    coming: asyncio.Task[None] | None = None
+    running: asyncio.Task[_T] | None = None
+    coming: asyncio.Task[_T] | None = None
 
-    async def run(before: asyncio.Task[None] | None) -> None:
+    async def run(before: asyncio.Task[_T] | None) -> _T:
         nonlocal running, coming
         if before is not None and not before.done():
             await asyncio.wait([before])
         running, coming = coming, None
-        await refresh()
+        return await refresh()
 
-    async def call() -> None:
+    async def call() -> _T:
         nonlocal coming
         if coming is None:
             coming = asyncio.create_task(run(running))
-        await asyncio.shield(coming)
+        return await asyncio.shield(coming)
 
     return call
 
@@ -156,10 +177,16 @@ def render(registry: CollectorRegistry, request: Request, names: list[str] | Non
     # A restricted registry is no CollectorRegistry by its type; the formats ask only for its collect().
     encode: Callable[[Any], bytes] = generate_openmetrics if openmetrics else generate_latest
     body = encode(registry if names is None else registry.restricted_registry(names))
+    return compressed(request, body, content_type)
+
+
+def compressed(request: Request, body: bytes, content_type: str, headers: Headers = ()) -> Response:
+    """Return an answer of status 200, with its body compressed where the request allows it."""
     if not accepts_gzip(request.accept_encoding):
-        return Response(200, body, content_type)
+        return Response(200, body, content_type, headers)
     # In the loop: level 1 takes a tenth of the default level's time, for a sixth more bytes.
-    return Response(200, gzip.compress(body, 1, mtime=0), content_type, ((b"content-encoding", b"gzip"),))
+    body = gzip.compress(body, 1, mtime=0)
+    return Response(200, body, content_type, (*headers, (b"content-encoding", b"gzip")))
 
 
 def parse_names(query: bytes) -> list[str] | None:

@@ -1,0 +1,73 @@
+"""The status page: what somebody who is called at night has to know, in one look.
+
+`history` keeps the last hour; `gather` reads the facts, and `sources` why some cannot be had; `mail` and `health` say in words
+what is wrong; `text` makes strangers' words fit to be shown; `chart` draws; `render` makes the page.
+"""
+
+from collections.abc import Callable, Mapping
+from time import time
+
+from qmail_exporter import __version__
+from qmail_exporter.collect import Collection
+from qmail_exporter.hook import Hook
+from qmail_exporter.readings import View, views
+from qmail_exporter.status.facts import Facts
+from qmail_exporter.status.gather import queue_facts, step
+from qmail_exporter.status.history import History
+from qmail_exporter.status.render import POLICY, render
+
+__all__ = ["POLICY", "Status"]
+
+
+class Status:
+    """The page of a running exporter, and the last hour that it shows.
+
+    Args:
+        collection: what is watched.
+        hooks: of the queues, by name.
+        host: this machine's name.
+        telemetry_path: where the metrics are.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        hooks: Mapping[str, Hook],
+        *,
+        host: str,
+        telemetry_path: str = "/metrics",
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self._collection = collection
+        self._hooks = hooks
+        self._host = host
+        self._telemetry_path = telemetry_path
+        self._clock = clock
+        self._started = clock()
+        self._histories: dict[
+            object, History
+        ] = {}  # by the watch, as another of the same name is another queue
+
+    def step(self) -> list[tuple[View, History]]:
+        """Let the last hour go on, once a second or so; returns each queue as it is now, with its last hour."""
+        present = views(self._collection, self._hooks, self._clock())
+        self._histories = {view.watch: self._histories.get(view.watch) or History() for view in present}
+        found = [(view, self._histories[view.watch]) for view in present]
+        for view, history in found:
+            step(history, view)
+        return found
+
+    def page(self) -> str:
+        """Return the page, as HTML, of what is known now; it reads nothing but sums, and takes some milliseconds."""
+        found = self.step()
+        return render(
+            Facts(
+                now=self._clock(),
+                host=self._host,
+                version=__version__,
+                started=self._started,
+                telemetry_path=self._telemetry_path,
+                queues=tuple(queue_facts(view, history) for view, history in found),
+            )
+        )
