@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from browser import Browser
-
 from qmail_exporter.collect import Collection, HostWatch, LogWatch, QueueWatch
 from qmail_exporter.config import HookConfig
 from qmail_exporter.demo.scenario import OUTAGE_EVERY, OUTAGE_FIRST, Scenario

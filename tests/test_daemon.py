@@ -83,7 +83,7 @@ def test_ready_comes_with_the_first_scan(rig: MakeRig, monkeypatch: pytest.Monke
         held.clear()
         await until(lambda: running.collection.ready)
         assert (await get(url + "/-/ready"))[0] == 200
-        assert "1 messages" in (await get(url + "/"))[1]
+        assert "<dt>Messages</dt><dd>1<" in (await get(url + "/"))[1]
         assert "qmail_queue_messages" in (await get(url + "/metrics"))[1]
 
     asyncio.run(serving(running, talk))
@@ -201,12 +201,14 @@ def test_home_that_turns_out_to_be_indimails(tmp_path: Path, monkeypatch: pytest
 
 
 def test_absent_queue_has_its_page(tmp_path: Path) -> None:
-    """The landing page says what is not there."""
+    """The status page says what is not there, with its path and the reason."""
     running = Daemon(Config(home=tmp_path / "<none>"))
 
     async def talk(url: str) -> None:
         body = (await get(url + "/"))[1]
-        assert "not there, or not to be opened" in body
+        assert "The queue directory cannot be opened" in body
+        assert f"{tmp_path}/&lt;none&gt;/queue" in body
+        assert "No such file or directory" in body
         assert "<none>" not in body
 
     asyncio.run(serving(running, talk))

@@ -1,7 +1,7 @@
 """The status page: what somebody who is called at night has to know, in one look.
 
 `history` keeps the last hour; `gather` reads the facts, and `sources` why some cannot be had; `mail` and `health` say in words
-what is wrong; `text` makes strangers' words fit to be shown; `chart` draws; `render` makes the page.
+what is wrong; `text` makes strangers' words fit to be shown; `chart` draws; `document` makes the page.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,10 +11,10 @@ from qmail_exporter import __version__
 from qmail_exporter.collect import Collection
 from qmail_exporter.hook import Hook
 from qmail_exporter.readings import View, views
+from qmail_exporter.status.document import POLICY, render
 from qmail_exporter.status.facts import Facts
 from qmail_exporter.status.gather import queue_facts, step
 from qmail_exporter.status.history import History
-from qmail_exporter.status.render import POLICY, render
 
 __all__ = ["POLICY", "Status"]
 

@@ -8,11 +8,15 @@ Pure.
 import re
 from typing import NamedTuple
 
+from qmail_exporter.formats.reason import PHRASES
+
 LONGEST = 320
 """Characters of a text that are shown."""
 MASK = "…"
 """Stands in place of the local part of an address."""
 _SHORTEST = 3  # a local part shorter than this is no more than a word
+# A local part that is such a word names nobody, and the reason should stay legible: `full@…`, whose mailbox is full.
+_PLAIN_WORDS = frozenset(word for _, phrases in PHRASES for word in re.findall("[a-z]{3,}", phrases))
 
 _LINE_END = re.compile(
     r"/(?=Remote_host_said:|Giving_up_on_|I'm_not_going_to_try_again|Possible_duplicate!|[2-5][0-9]{2}[-_ ]|$)"
@@ -48,7 +52,7 @@ def speech(report: bytes, recipient: bytes, *, longest: int = LONGEST, cut: bool
         longest: characters of each part.
         cut: the report is only the beginning of one.
     """
-    text = report.decode("ascii", "backslashreplace")
+    text = harmless(report.decode("ascii", "backslashreplace"))
     if cut:
         text = _UNFINISHED.sub("", text)
     qmail, _, remote = text.partition("Remote_host_said:")
@@ -63,13 +67,14 @@ def harmless(text: str) -> str:
 def _readable(part: str, recipient: bytes, longest: int) -> str:
     lines = _LINE_END.sub("\n", _masked(part, recipient)).replace("_", " ").split("\n")
     text = _GIVING_UP.sub(" ", " ".join(map(str.strip, lines))).strip()
-    return _shortened(harmless(text), longest)
+    return _shortened(text, longest)
 
 
 def _masked(text: str, recipient: bytes) -> str:
     local = recipient.rpartition(b"@")[0] or recipient
-    own = local.decode("ascii", "backslashreplace")
-    if len(own) >= _SHORTEST and not (own.isdigit() and len(own) == _SHORTEST):  # a reply code, not a mailbox
+    own = harmless(local.decode("ascii", "backslashreplace"))
+    reply = own.isdigit() and len(own) == _SHORTEST
+    if len(own) >= _SHORTEST and not reply and own.lower() not in _PLAIN_WORDS:
         text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(own)}(?![A-Za-z0-9])", MASK, text, flags=re.IGNORECASE)
     for pattern in _LOCAL_PARTS:
         text = pattern.sub(MASK, text)

@@ -52,7 +52,7 @@ class Site:
     refresh: Callable[[], Awaitable[None]]
     ready: Callable[[], bool]
     page: Callable[[], str]
-    policy: str = "default-src 'none'"
+    policy: str = "default-src 'none'; frame-ancestors 'none'"
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,12 +236,76 @@ def test_unknown_page() -> None:
     assert [ask(World().app(), path).status for path in ("/metrics/", "/metricsx", "/-/", "")] == [404] * 4
 
 
-def test_landing_page() -> None:
-    """The landing page may load nothing and run no script."""
+def test_status_page() -> None:
+    """The status page is sent with the policy that it was made for, and tells no other site where it was read."""
     answer = ask(World(page="<p>\udcff</p>").app(), "/")
     assert answer.body == b"<p>\\udcff</p>"
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert answer.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+    assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_status_page_is_compressed_on_request() -> None:
+    """A client that takes gzip gets the page so."""
+    answer = ask(World(page="x" * 5000).app(), "/", accept_encoding="gzip")
+    assert answer.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(answer.body) == b"x" * 5000
+    assert len(answer.body) < 500
+
+
+def test_status_page_is_as_fresh_as_a_scrape() -> None:
+    """The page is made after a refresh that began when it was asked for, and shows what that brought."""
+    world = World(page="old")
+
+    async def refresh() -> None:
+        await asyncio.sleep(0)
+        world.page = "new"
+
+    world.refresh = refresh
+    assert ask(world.app(), "/").body == b"new"
+
+
+def _counted(calls: list[int]) -> str:
+    calls.append(1)
+    return "page"
+
+
+def test_status_page_is_made_once_for_many() -> None:
+    """However many ask for the page at once, it is made for one and for all that came after it, and each is answered."""
+    world, made = World(), list[int]()
+
+    async def scenario() -> list[Answer]:
+        app = web.make_app(web.Site(world.registry, nothing, lambda: True, lambda: _counted(made)))
+        return await asyncio.gather(*(send_request(app, "/") for _ in range(50)))
+
+    answers = asyncio.run(scenario())
+    assert [answer.body for answer in answers] == [b"page"] * 50
+    assert len(made) <= 2
+
+
+def test_status_page_needs_no_place_among_the_scrapes() -> None:
+    """The page is there while as many scrapes are under way as there may be."""
+    world = World()
+
+    async def scenario() -> tuple[int, int]:
+        held, waits = asyncio.Event(), [True]
+
+        async def refresh() -> None:
+            if waits:
+                waits.clear()
+                await held.wait()
+
+        world.refresh = refresh
+        app = world.app(max_requests=1)
+        scrape = asyncio.create_task(send_request(app))
+        await asyncio.sleep(0)
+        page = asyncio.create_task(send_request(app, "/"))
+        refused = await send_request(app)
+        held.set()
+        await scrape
+        return refused.status, (await page).status
+
+    assert asyncio.run(scenario()) == (503, 200)
 
 
 def test_every_answer_is_neither_kept_nor_guessed_at() -> None:
@@ -262,7 +326,7 @@ def test_health() -> None:
 
 
 def test_telemetry_path() -> None:
-    """The metrics can be elsewhere, even where the landing page would be."""
+    """The metrics can be elsewhere, even where the status page would be."""
     app = World().app(telemetry_path="/qmail")
     assert (ask(app, "/qmail").status, ask(app, "/metrics").status) == (200, 404)
     assert ask(World().app(telemetry_path="/"), "/").headers["content-type"] == web.PROMETHEUS_TEXT

@@ -284,7 +284,7 @@ def test_stop_cuts_off_what_hangs(monkeypatch: pytest.MonkeyPatch, hanging: str)
             begun.set()
             await asyncio.Event().wait()
 
-        app = make_app(refresh, page="x" * 50_000_000)
+        app = make_app(nothing if hanging == "reader" else refresh, page="x" * 50_000_000)
         async with serving(app) as running:
             reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1000)
             path = "/" if hanging == "reader" else "/metrics"
