@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # One stamp an environment, named after the Python that it was made with: another Python makes it anew.
 MADE := $(VENV)/made-with-$(subst /,-,$(PYTHON))
 
-.PHONY: help demo test check bench docs clean debian-packages debian-mtail
+.PHONY: help demo test check bench docs picture clean debian-packages debian-mtail debian-chromium
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -23,6 +23,7 @@ help:
 	@echo 'make check   ruff and mypy'
 	@echo 'make bench   the figures of docs/benchmarks.md; ARGS="--messages 100000"'
 	@echo 'make docs    docs/metrics.md, the manual page, and the tables of other pages'
+	@echo 'make picture docs/status.png, by a headless Chromium'
 	@echo 'make clean   remove what these made'
 
 demo: $(MADE)
@@ -41,6 +42,9 @@ bench: $(MADE) debian-mtail
 
 docs: $(MADE)
 	$(BIN)/python docs/generate.py
+
+picture: $(MADE) debian-chromium
+	PYTHONPATH=tests TZ=UTC $(BIN)/python docs/picture.py
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
@@ -78,10 +82,14 @@ install = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && export DEBIAN_
 missing = $(strip $(foreach pair,$(1),$(call package-unless,$(subst =, ,$(pair)))))
 package-unless = $(if $(shell command -v $(word 1,$(1)) 2>/dev/null),,$(word 2,$(1)))
 
-debian-packages: LACKING = $(call missing,promtool=prometheus multilog=daemontools svlogd=runit strace=strace logrotate=logrotate setfacl=acl zsh=zsh fish=fish man=man-db)
+debian-packages: LACKING = $(call missing,promtool=prometheus multilog=daemontools svlogd=runit strace=strace logrotate=logrotate setfacl=acl zsh=zsh fish=fish man=man-db chromium=chromium)
 debian-packages:
 	@[ -z '$(LACKING)' ] || { $(call install,$(LACKING)); } || echo 'Some tests will be skipped, for lack of: $(LACKING)'
 
 debian-mtail: LACKING = $(call missing,mtail=mtail)
 debian-mtail:
 	@[ -z '$(LACKING)' ] || { $(call install,$(LACKING)); } || echo 'There will be no figures for the log, for lack of: $(LACKING)'
+
+debian-chromium: LACKING = $(call missing,chromium=chromium)
+debian-chromium:
+	@[ -z '$(LACKING)' ] || { $(call install,$(LACKING)); } || { echo 'The picture takes $(LACKING).' >&2; exit 1; }

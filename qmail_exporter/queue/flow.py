@@ -66,8 +66,8 @@ class Flow:
             does not show, some that have ended.
         use: the last status line's used and allowed deliveries by channel; empty until one was read.
         unplaced: deferrals that wait for a look at their message; the reader takes them out.
-        words: the last report of each domain to which a delivery did not succeed, by any channel but `local`; also while
-            recalling.
+        words: what was said last of each domain when a delivery to it, by any channel but `local`, did not succeed; also
+            while recalling.
         on_delivery: called with the domain, report, result, reason, time and duration of each delivery that ends, on any
             channel but `local`; also while recalling.
         last: when the newest line that says so was written, Unix seconds; None until one was read.

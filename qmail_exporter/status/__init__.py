@@ -18,6 +18,9 @@ from qmail_exporter.status.history import History
 
 __all__ = ["POLICY", "Status"]
 
+FEWEST, MOST, ROWS = 8, 25, 60
+"""Domains that are shown of a queue, and of all together: one who is called at night reads no more."""
+
 
 class Status:
     """The page of a running exporter, and the last hour that it shows.
@@ -49,25 +52,31 @@ class Status:
             object, History
         ] = {}  # by the watch, as another of the same name is another queue
 
-    def step(self) -> list[tuple[View, History]]:
-        """Let the last hour go on, once a second or so; returns each queue as it is now, with its last hour."""
-        present = views(self._collection, self._hooks, self._clock())
+    def step(self) -> None:
+        """Let the last hour go on, once a second or so."""
+        self._step(self._clock())
+
+    def page(self) -> str:
+        """Return the page, as HTML, of what is known now; it reads nothing but sums, and takes some milliseconds."""
+        now = self._clock()
+        found = self._step(now)
+        room = max(FEWEST, min(MOST, ROWS // max(len(found), 1)))
+        return render(
+            Facts(
+                now=now,
+                host=self._host,
+                version=__version__,
+                started=self._started,
+                telemetry_path=self._telemetry_path,
+                queues=tuple(queue_facts(view, history, room) for view, history in found),
+            )
+        )
+
+    def _step(self, now: float) -> list[tuple[View, History]]:
+        """Return each queue as it is now, with its last hour."""
+        present = views(self._collection, self._hooks, now)
         self._histories = {view.watch: self._histories.get(view.watch) or History() for view in present}
         found = [(view, self._histories[view.watch]) for view in present]
         for view, history in found:
             step(history, view)
         return found
-
-    def page(self) -> str:
-        """Return the page, as HTML, of what is known now; it reads nothing but sums, and takes some milliseconds."""
-        found = self.step()
-        return render(
-            Facts(
-                now=self._clock(),
-                host=self._host,
-                version=__version__,
-                started=self._started,
-                telemetry_path=self._telemetry_path,
-                queues=tuple(queue_facts(view, history) for view, history in found),
-            )
-        )

@@ -67,7 +67,7 @@ def summed_up(facts: Facts, urgent: Told) -> tuple[str, str]:
     acts, looks = (sum(trouble.level == level for _, trouble in urgent) for level in ("act", "look"))
     if acts:
         return f"{count(acts, 'thing')} to act on" + (f", {looks} to look at" if looks else ""), "act"
-    return (f"{count(looks, 'thing')} to look at", "look") if looks else ("All is well", "ok")
+    return (f"{count(looks, 'thing')} to look at", "look") if looks else ("Nothing to act on", "ok")
 
 
 def _each(facts: Facts, troubles: Callable[[QueueFacts, float], Any]) -> Told:
@@ -94,9 +94,12 @@ def _known(function: Callable[..., str]) -> Callable[..., Any]:
     return filtered
 
 
-def _clock(present: datetime, moment: float, *, seconds: bool = False) -> Markup:
-    """Say when something was: the time of the day, with the date unless that is near."""
-    utc = datetime.fromtimestamp(moment, timezone.utc)
+def _clock(present: datetime, moment: float, *, seconds: bool = False) -> str:
+    """Say when something was: the time of the day, with the date unless that is today's."""
+    try:
+        utc = datetime.fromtimestamp(moment, timezone.utc)
+    except (OverflowError, ValueError, OSError):  # a log may tell of any moment
+        return "an impossible time"
     local = utc.astimezone(present.tzinfo)
     text = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
     if local.date() != present.date():

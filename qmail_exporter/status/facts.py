@@ -41,6 +41,8 @@ class Destination(NamedTuple):
         reasons: of the deferrals, with their counts, the most frequent first.
         words: what was said last; None where the log has not told.
         said: when.
+        earlier: what the remote host itself said last, if that was before those words.
+        spoken: when.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Destination(NamedTuple):
     reasons: tuple[tuple[str, int], ...]
     words: Speech | None = None
     said: float | None = None
+    earlier: Speech | None = None
+    spoken: float | None = None
 
 
 class Waiting(NamedTuple):

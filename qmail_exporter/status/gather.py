@@ -15,7 +15,7 @@ from qmail_exporter.formats.reason import REASONS
 from qmail_exporter.formats.tcpto import Host, is_dead, skipped_until
 from qmail_exporter.outage.told import passed_over
 from qmail_exporter.queue.domains import OTHER, Domain
-from qmail_exporter.queue.words import LONGEST, LastWords
+from qmail_exporter.queue.words import LONGEST, LastWords, Words
 from qmail_exporter.readings import Distribution, Reading, View, own, queue
 from qmail_exporter.status.facts import (
     Ages,
@@ -36,18 +36,16 @@ from qmail_exporter.status.facts import (
 )
 from qmail_exporter.status.history import History
 from qmail_exporter.status.sources import AREAS, sources, unread
-from qmail_exporter.status.text import speech
+from qmail_exporter.status.text import Speech, speech
 
-DESTINATIONS = 25
-"""Domains that are shown; one paged at night reads no more."""
 OVERDUE = 300
 """Seconds after a message is due from which on qmail-send should have tried it, if it is not busy."""
 
 _T = TypeVar("_T")
 
 
-def queue_facts(view: View, history: History) -> QueueFacts:
-    """Return all that the page tells of one queue."""
+def queue_facts(view: View, history: History, most: int) -> QueueFacts:
+    """Return all that the page tells of one queue, with that many domains at most."""
     watch, host = view.watch, view.host
     controls, processes, room = host.controls, host.processes, host.file_system
     lifetime: Fact[int] = Unknown(unread(view, "control")) if controls is None else controls.queuelifetime
@@ -62,7 +60,7 @@ def queue_facts(view: View, history: History) -> QueueFacts:
         expiring=lifetime if isinstance(lifetime, Unknown) else _if_read(view, lambda: _expiring(view)),
         lifetime=lifetime,
         overdue=_if_told(view, lambda: _overdue(view)),
-        waiting=_if_told(view, lambda: _waiting(view)),
+        waiting=_if_told(view, lambda: _waiting(view, most)),
         use=_if_told(view, lambda: tuple(Use(*use) for use in watch.flow.use)),
         rate=_if_told(view, lambda: history.rate() or Unknown("the exporter has only just started")),
         points=tuple(history.points()),
@@ -139,7 +137,7 @@ def _overdue(view: View) -> int:
     return sum(due.count(floor(view.now - OVERDUE)) for due in view.watch.queue.sums.due)
 
 
-def _waiting(view: View) -> Fact[Waiting]:
+def _waiting(view: View, most: int) -> Fact[Waiting]:
     areas = view.watch.tree.channels if view.watch.tree else AREAS
     missing = [
         area for area in ("mess", "todo", "info", *areas) if area != "local" and not view.watch.knows(area)
@@ -148,9 +146,8 @@ def _waiting(view: View) -> Fact[Waiting]:
         return Unknown(unread(view, *missing))
     domains = view.watch.queue.sums.domains
     total = sum(domains.deferred.values())
-    shown = nlargest(
-        DESTINATIONS, filter(_deferred, domains.shown()), key=lambda each: (_deferred(each), each.name)
-    )
+    waiting = filter(_deferred, domains.shown())
+    shown = sorted(waiting, key=lambda each: (-_deferred(each), each.name))[:most]
     found = tuple(_destination(domain, view.watch.flow.words) for domain in shown)
     return Waiting(found, total - sum(each.deferred for each in found), total)
 
@@ -163,11 +160,21 @@ def _destination(domain: Domain, words: LastWords) -> Destination:
     counts = ((REASONS[reason], count) for reason, count in (domain.deferred or {}).items() if count)
     reasons = tuple(sorted(counts, key=itemgetter(1), reverse=True))
     oldest = domain.births.first() if domain.births else None
-    last = words.get(domain.name)
-    if last is None:
-        return Destination(domain.name, _deferred(domain), domain.pending, oldest, reasons)
-    said = speech(last.report, last.recipient, cut=len(last.report) == LONGEST)
-    return Destination(domain.name, _deferred(domain), domain.pending, oldest, reasons, said, last.time)
+    found = Destination(domain.name, _deferred(domain), domain.pending, oldest, reasons)
+    said = words.get(domain.name)
+    if said is None:
+        return found
+    last, remote = said
+    found = found._replace(words=_speech(last), said=last.time)
+    return (
+        found
+        if remote is None or remote == last
+        else found._replace(earlier=_speech(remote), spoken=remote.time)
+    )
+
+
+def _speech(words: Words) -> Speech:
+    return speech(words.report, words.recipient, cut=len(words.report) == LONGEST)
 
 
 def _alerts(view: View) -> tuple[tuple[str, int], ...]:

@@ -35,7 +35,13 @@ def _sources(queue: QueueFacts) -> Iterator[Trouble]:
         areas = [source for source in down if source.name in _AREAS]
         if areas:
             yield _unreadable(areas)
-        down = [source for source in down if source.name not in _AREAS]
+        # What cannot be read cannot be watched either.
+        paths = {source.path for source in areas}
+        down = [
+            each
+            for each in down
+            if each.name not in _AREAS and not (each.name == "inotify" and each.path in paths)
+        ]
     else:  # its areas, tcpto and room are part of it, and are not told of again
         down = [source for source in down if source.name not in {"tcpto", "filesystem"}]
     for source in down:

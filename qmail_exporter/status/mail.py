@@ -8,6 +8,7 @@ from qmail_exporter.status.trouble import MINUTE, Trouble, count, duration
 SPOKE = 10 * MINUTE
 """A log that spoke within this time shows that qmail-send runs, whatever the list of processes says."""
 TODO_MANY = 50
+_START = ("svc -u /service/qmail-send", "systemctl start qmail-send")
 MANY = 100
 """Recipients that make one destination worth a word of its own."""
 REASONS = {
@@ -51,14 +52,19 @@ def troubles(queue: QueueFacts, now: float) -> Iterator[Trouble]:
 def _sending(queue: QueueFacts, now: float) -> Iterator[Trouble]:
     quiet = None if queue.heard is None else now - queue.heard
     if queue.sending is False:
-        if quiet is None or quiet > SPOKE:
-            heard = "" if quiet is None else f"Its log has been silent for {duration(quiet)}."
+        if quiet is None:
+            doubt = "Nothing is delivered, unless it is only out of this exporter's sight."
+            yield Trouble(
+                "look", "No qmail-send is seen to run.", doubt, "Start it as this host does.", _START
+            )
+        elif quiet > SPOKE:
+            why = f"Its log has been silent for {duration(quiet)}."
             yield Trouble(
                 "act",
                 "No qmail-send is running: nothing is delivered.",
-                heard,
+                why,
                 "Start it as this host does.",
-                ("svc -u /service/qmail-send", "systemctl start qmail-send"),
+                _START,
             )
         return
     stuck = queue.overdue if isinstance(queue.overdue, int) else 0

@@ -32,7 +32,7 @@ def count(number: int, one: str, many: str = "") -> str:
 
 def duration(seconds: float) -> str:
     """Say how long: `40 s`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
-    whole = max(int(seconds), 0)
+    whole = int(min(max(seconds, 0.0), 1e15))
     if whole < MINUTE:
         return f"{whole} s"
     if whole < HOUR:

@@ -49,14 +49,29 @@ class Exporter:
 
     def get(self, path: str) -> int:
         """Ask for a page, and return the status when all of the answer has come; 0 if nobody listens yet."""
+        return self._ask(path, _HEADERS)[0]
+
+    def page(self) -> tuple[float, int]:
+        """Return the seconds that the status page takes, and its bytes, not compressed.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        begun = time.perf_counter()
+        status, size = self._ask("/", {})
+        if status != 200:
+            raise RuntimeError(f"the status page was answered with status {status}")
+        return time.perf_counter() - begun, size
+
+    def _ask(self, path: str, headers: dict[str, str]) -> tuple[int, int]:
         try:
-            self._connection.request("GET", path, headers=_HEADERS)
+            self._connection.request("GET", path, headers=headers)
             answer = self._connection.getresponse()
-            answer.read()
+            size = len(answer.read())
         except ConnectionRefusedError:
             self._connection.close()
-            return 0
-        return answer.status
+            return 0, 0
+        return answer.status, size
 
     def scrape(self) -> float:
         """Return the seconds that a scrape takes.

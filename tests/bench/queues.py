@@ -58,6 +58,8 @@ def _deferred(place: Path, queue: Path, messages: int, empty: int) -> Iterator[R
         yield _memory("the same, all deferred", [large.memory() - empty], messages)
         progress(f"scraping, {SCRAPES} times each")
         pairs = [(small.scrape() * 1e3, large.scrape() * 1e3) for _ in range(SCRAPES)]
+        progress(f"asking for the status page, {SCRAPES} times")
+        pages = [large.page() for _ in range(SCRAPES)]
     of_small, of_large = (
         Figure(sorted(values)[SCRAPES // 20 : -SCRAPES // 20], _MILLISECONDS)
         for values in zip(*pairs, strict=True)
@@ -65,6 +67,14 @@ def _deferred(place: Path, queue: Path, messages: int, empty: int) -> Iterator[R
     what = f"scrape, {messages:,} messages, {fill.DOMAINS} domains"
     yield Row(what, of_large, "limit", Figure([10.0], "{:.0f} ms"), ("≤", 1))
     yield Row(what, of_large, f"{SMALL:,} messages", of_small, ("≤", 1.3))
+    yield from _page(f"status page, {messages:,} messages, {fill.DOMAINS} domains", pages)
+
+
+def _page(what: str, pages: list[tuple[float, int]]) -> Iterator[Row]:
+    took = sorted(seconds * 1e3 for seconds, _ in pages)[SCRAPES // 20 : -SCRAPES // 20]
+    yield Row(what, Figure(took, _MILLISECONDS), "limit", Figure([50.0], "{:.0f} ms"), ("≤", 1))
+    largest = max(size for _, size in pages) / 1000
+    yield Row("its size", Figure([largest], "{:.1f} kB"), "limit", Figure([200.0], "{:.0f} kB"), ("≤", 1))
 
 
 def _memory(what: str, sizes: list[int], messages: int) -> Row:

@@ -146,7 +146,7 @@ def broken(made: Rig) -> None:
 
 
 SCENES = {
-    "empty": (empty, "All is well"),
+    "empty": (empty, "Nothing to act on"),
     "busy": (busy, "host1.example"),
     "outage": (outage, "The network seems to be out"),
     "broken": (broken, "info is not read"),

@@ -72,7 +72,7 @@ def words(html: str) -> str:
 
 
 FULL = queue(
-    waiting=Waiting((destination(), destination("y.example", 7, words=None, said=None)), 3, 160),
+    waiting=Waiting((destination(), destination("y.example", 7, words=None, said=None), destination("z.example", 5, words=Speech("Sorry.", ""), earlier=Speech("", "421 Busy"), spoken=NOW - 60)), 3, 160),
     timeouts=Timeouts(tuple(DeadHost(f"192.0.2.{n}", 2, NOW - 60, NOW + 3780, NOW + 5764) for n in range(20)), 1, 64),
     network=NETWORK._replace(
         state="settling",
@@ -93,7 +93,7 @@ def test_all_that_is_asked_for_is_there() -> None:
     for told in (
         "Messages12", "To be preprocessed0", "Oldest message2 h", "Deferred recipients160", "Using remote3 of 20",
         "Deliveries a minute3010 deferred, 2 failed", "x.example150 1 h 30 min", "greylist", "“451 4.7.1 Greylisted” 30 s ago",
-        "not in the retained log", "20 hosts", "09:03 to 09:36", "and 8 more", "1 other host has timed out once",
+        "not in the retained log", "Sorry. 30 s ago“421 Busy” 1 min ago", "20 hosts", "09:03 to 09:36", "and 8 more", "1 other host has timed out once",
         "Hosts answer again", "redelivernot yet", "it did not act: no dead hosts", "1234", "9 since this exporter started",
         "d.example (5)", "4 lines of the log were not understood", "As of 08:00:00 UTC", "running for 10 min",
     ):  # fmt: skip
@@ -211,6 +211,19 @@ def test_moments_of_another_day_have_a_date() -> None:
     assert "14 Jan 07:58, 1 d ago" in text
 
 
+def test_impossible_moments_do_no_harm() -> None:
+    """A moment that no calendar has, as a log may tell of, is no reason for there to be no page."""
+    network = NETWORK._replace(started=1e18, cleared=-1e18, skip=(float("inf"), "cooldown"))
+    facts = page(queue(network=network, oldest=-1e18, heard=float("-inf")))
+    assert "The last outage began at an impossible time" in words(render(facts))
+
+
+def test_report_without_words() -> None:
+    """Where a report could not be read, the page says so in place of words."""
+    waiting = Waiting((destination("x.example", 5, words=Speech("", "")),), 0, 50)
+    assert "nothing that could be read 30 s ago" in words(render(page(queue(waiting=waiting))))
+
+
 def test_hostile_texts_stay_texts() -> None:
     """Whatever a name, a path, a reason or a remote host says: no element, no attribute and no control character comes of it."""
     clean = render(page(FULL))
@@ -218,7 +231,16 @@ def test_hostile_texts_stay_texts() -> None:
         name=HOSTILE,
         path=HOSTILE,
         waiting=Waiting(
-            (destination(HOSTILE, words=Speech(HOSTILE, HOSTILE), reasons=((HOSTILE, 150),)), destination()),
+            (
+                destination(
+                    HOSTILE,
+                    words=Speech(HOSTILE, HOSTILE),
+                    earlier=Speech(HOSTILE, HOSTILE),
+                    spoken=NOW,
+                    reasons=((HOSTILE, 150),),
+                ),
+                destination(),
+            ),
             3,
             160,
         ),
@@ -257,7 +279,9 @@ def test_no_address_and_no_markup_ever(name: str, said: bytes, local: str, form:
 def test_page_of_many_is_small() -> None:
     """With all that can be shown, and texts as long as they may be, a queue's part is well below 200 kB."""
     text = Speech("q" * 320, "<" * 320)
-    waiting = Waiting(tuple(destination("d" * 253, words=text) for _ in range(25)), 10**6, 10**9)
+    waiting = Waiting(
+        tuple(destination("d" * 253, words=text, earlier=text, spoken=NOW) for _ in range(25)), 10**6, 10**9
+    )
     dead = FULL.timeouts._replace(dead=FULL.timeouts.dead * 3)  # type: ignore[union-attr]
     assert len(render(page(queue(waiting=waiting, timeouts=dead))).encode()) < 120_000
 

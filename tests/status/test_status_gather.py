@@ -14,12 +14,13 @@ from qmail_exporter.readings import views
 from qmail_exporter.sources.host import read_tcpto
 from qmail_exporter.status import Status
 from qmail_exporter.status.facts import Ages, Expiring, QueueFacts, Source, Unknown, Use, Waiting
-from qmail_exporter.status.gather import DESTINATIONS, queue_facts, step
+from qmail_exporter.status.gather import queue_facts, step
 from qmail_exporter.status.history import History
 from rig import NOW, Rig, settle
 
 MakeRig = Callable[..., Rig]
 DAY = 86400
+DESTINATIONS = 25
 
 
 def facts(made: Rig, collection: Collection, **hooks: Hook) -> QueueFacts:
@@ -27,7 +28,7 @@ def facts(made: Rig, collection: Collection, **hooks: Hook) -> QueueFacts:
     (view,) = views(collection, hooks, made.clock.now)
     history = History()
     step(history, view)
-    return queue_facts(view, history)
+    return queue_facts(view, history, DESTINATIONS)
 
 
 def test_facts_of_a_busy_queue(rig: MakeRig) -> None:
@@ -199,9 +200,9 @@ def test_history_is_of_the_queue_that_is_there(rig: MakeRig) -> None:
     shown = status(made, collection)
     shown.step()
     collection.queues = second.queues
-    (found,) = shown.step()
-    assert len(found[1].points()) == 1
+    shown.step()
     assert list(shown._histories) == second.queues
+    assert [len(history.points()) for history in shown._histories.values()] == [1]
 
 
 @pytest.mark.parametrize("depth", [3, 60])

@@ -20,7 +20,7 @@ ABSENT = (Source("queue", False, "/var/qmail/queue", "No such file or directory"
 
 OF_MAIL: list[tuple[dict[str, Any], str, str]] = [
     ({"sending": False, "heard": NOW - 900}, "act", "No qmail-send is running"),
-    ({"sending": False, "heard": None}, "act", "No qmail-send is running"),
+    ({"sending": False, "heard": None}, "look", "No qmail-send is seen to run"),
     ({"overdue": 7, "heard": NOW - 900}, "act", "qmail-send does nothing, though 7 messages should have been tried"),
     ({"network": OUT}, "act", "The network seems to be out"),
     ({"network": OUT._replace(state="settling")}, "look", "Hosts answer again after an outage"),
@@ -64,7 +64,7 @@ OF_THE_EXPORTER: list[tuple[dict[str, Any], str, str]] = [
 def test_calm_queue_has_no_trouble() -> None:
     """Where all is known and nothing is wrong, nothing is said."""
     assert attention(page(queue())) == ([], [])
-    assert summed_up(page(queue()), []) == ("All is well", "ok")
+    assert summed_up(page(queue()), []) == ("Nothing to act on", "ok")
 
 
 @pytest.mark.parametrize(("given", "level", "what"), OF_MAIL)
@@ -88,6 +88,18 @@ def test_broken_source_has_path_reason_and_advice(name: str) -> None:
     assert f"/var/qmail/queue/{name}: Permission denied." == found.why
     assert "qmails" in found.do
     assert "qmail-exporter doctor" in found.commands
+
+
+def test_what_cannot_be_read_cannot_be_watched() -> None:
+    """Where an area cannot be read, that it cannot be watched either is no trouble of its own."""
+    sources = tuple(
+        each._replace(up=False, path="/q/info/0", why="Permission denied", denied=True)
+        if each.name in {"info", "inotify"}
+        else each
+        for each in queue().sources
+    )
+    (found,) = health.troubles(queue(sources=sources), NOW)
+    assert found.what.startswith("info is not read")
 
 
 def test_areas_of_one_directory_are_one_trouble() -> None:
