@@ -214,6 +214,22 @@ def test_absent_queue_has_its_page(tmp_path: Path) -> None:
     asyncio.run(serving(running, talk))
 
 
+def test_page_answers_without_time_to_look(rig: MakeRig) -> None:
+    """The status page is there even where there is no time for a look at what has changed, and says what is left."""
+    made = rig()
+    running = Daemon(config(made, scrape_budget=0.0, tick=3600.0))
+
+    async def talk(url: str) -> None:
+        await until(lambda: running.collection.ready and not running.collection.busy)
+        for _ in range(5):
+            made.send(b"defer@x.example")
+        status, body = await get(url + "/")
+        assert status == 200
+        assert "still to be looked at" in body
+
+    asyncio.run(serving(running, talk))
+
+
 def test_indimail_keeps_its_controls_in_etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home without control directory takes /etc/indimail/control if there is one."""
     assert daemon._control(tmp_path) == str(tmp_path / "control")

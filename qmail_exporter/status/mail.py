@@ -83,13 +83,13 @@ def _network(queue: QueueFacts, now: float) -> Iterator[Trouble]:
         return
     timeouts = queue.timeouts
     dead = 0 if isinstance(timeouts, Unknown) else len(timeouts.dead)
-    since = "" if network.started is None else f"For {duration(now - network.started)}; "
-    passed = f"qmail passes over {count(dead, 'host')}."
+    began = "" if network.started is None else f"It began {duration(now - network.started)} ago; "
+    passed = f"{began}qmail passes over {count(dead, 'host')}."
     if network.state == "outage":
         yield Trouble(
             "act",
             "The network seems to be out: hosts that took mail before do not answer.",
-            since + passed,
+            passed,
             "Look at link, default route, resolver, a firewall in front of port 25, and the relay in smtproutes. "
             + _hook_waits(network.runs, dry=network.dry_run),
         )
@@ -97,7 +97,7 @@ def _network(queue: QueueFacts, now: float) -> Iterator[Trouble]:
         yield Trouble(
             "look",
             "Hosts answer again after an outage.",
-            since + passed,
+            passed,
             _hook_waits(network.runs, dry=network.dry_run),
         )
     elif dead:

@@ -20,9 +20,13 @@ from typing import Any
 import pytest
 
 from browser import Browser
+from facts import destination, page, queue
 from qmail_exporter.demo import report
 from qmail_exporter.demo.qmail import Outcome
 from qmail_exporter.status import POLICY
+from qmail_exporter.status.document import render
+from qmail_exporter.status.facts import Use, Waiting
+from qmail_exporter.status.text import Speech
 from rig import Rig, answer
 from serving import Exporter, until
 
@@ -216,6 +220,25 @@ def _hostile(url: str) -> str:
         f"<svg/onload=fetch('{url}/svg')><link rel=stylesheet href={url}/css><style>@import'{url}/import';</style>"
         f'<iframe src="{url}/frame"></iframe><meta http-equiv=refresh content="0;url={url}/meta">'
     )
+
+
+def test_several_queues_fit_a_phone(chromium: Browser, listener: Listener) -> None:
+    """Several queues, with numbers, names and words as long as they come, do not stick out at 360 pixels either."""
+    long = destination(
+        "a-very-long-name-without-any-break-in-it." * 5, 1_000_000, words=Speech("q" * 300, "r" * 300)
+    )
+    queues = [
+        queue(
+            name=name,
+            messages=1_234_567,
+            todo=99_999,
+            waiting=Waiting((long,), 7, 1_000_007),
+            use=(Use("remote", 255, 255),),
+        )
+        for name in ("queue1", "an-unusually-long-name-of-a-queue", "queue3")
+    ]
+    html = render(page(*queues))
+    assert _width(chromium, listener, html, 360)["scroll"] <= 360
 
 
 def _names(document: str) -> tuple[set[str], set[str]]:

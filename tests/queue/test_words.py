@@ -13,7 +13,7 @@ REPORT = b"192.0.2.1_does_not_like_recipient./Remote_host_said:_451_4.7.1_Greyli
 
 def told(flow: Flow, *lines: str) -> None:
     for place, line in enumerate(lines):
-        flow.observe(parse(line.encode(), 100.0 + place))
+        flow.observe([parse(line.encode(), 100.0 + place)])
 
 
 def test_deferral_and_failure_are_remembered() -> None:
