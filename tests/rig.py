@@ -165,8 +165,11 @@ def state(series: Series) -> Series:
 
 
 def still(series: Series) -> Series:
-    """Return what of `state` does not move with the clock, or with the exporter's own work."""
-    moving = ("process_", "python_")
+    """Return what of `state` does not move with the clock, with the exporter's own work, or with processes of the host.
+
+    Beside a simulated qmail a real qmail-send of the host is taken for the one of the only queue.
+    """
+    moving = ("process_", "python_", "qmail_process_", "qmail_running_")
     return {
         key: value
         for key, value in state(series).items()

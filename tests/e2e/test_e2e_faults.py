@@ -87,25 +87,25 @@ def test_killed_and_started_again_it_shows_the_same(rig: MakeRig) -> None:
             if chance.random() < 0.05:
                 made.log.rotate()
 
-    with Exporter(*flags(made)) as steady:
+    given = [*flags(made), "--web.scrape-budget=20s"]  # on a machine with much else to do
+    with Exporter(*given) as steady:
         until(steady.ready)
         for _ in range(6):
             work()
-            with Exporter(*flags(made)) as other:
+            with Exporter(*given) as other:
                 assert other.urls
                 if chance.random() < 0.5:
                     until(other.ready)
                 work()
                 other.process.kill()
                 other.process.wait()
-            with Exporter(*flags(made)) as other:
+            with Exporter(*given) as other:
                 until(other.ready)
                 began = dict(made.qmail.ledger.results)
                 assert not all_counted(other.series())
                 work()
-                seen, lasting = other.series(), steady.series()
+                seen = other.series()
                 assert shown(seen) == ledger_state(made.qmail)
-                assert still(seen).keys() == still(lasting).keys()
                 # A message may pass a bucket's bound between the two scrapes, and is past it for both a moment later.
                 until(lambda exporter=other: same_gauges(exporter, steady), patience=5)  # type: ignore[misc]
                 results = made.qmail.ledger.results
