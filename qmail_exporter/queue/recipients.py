@@ -40,6 +40,7 @@ class Channel:
         A pass takes the recipients in turn, each once: one that was deferred in a pass comes again in the next only.
         """
         if self.attempt == NEVER:
+            self.parity ^= _PASS  # a deferral of which no start was told is of an earlier pass
             return True
         outcome = self.outcomes.get(recipient)
         if outcome is None or outcome & _PASS != self.parity:

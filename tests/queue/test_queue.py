@@ -6,6 +6,7 @@ import pytest
 
 from qmail_exporter.formats import FormatError
 from qmail_exporter.formats.envelope import ChannelFile, Message, Sender
+from qmail_exporter.formats.retry import next_attempt
 from qmail_exporter.queue import Queue
 from qmail_exporter.queue.model import MAX_DEPARTED
 from qmail_exporter.queue.sums import Sums
@@ -149,6 +150,16 @@ def test_pass_takes_each_recipient_once() -> None:
             queue.deferred(7, "remote", name, "connect", T0 + begin + 100.0 * at + 50)
             assert queue.sums.due[0].first() == T0 + (isqrt(begin) + 20) ** 2
     assert queue.sums.due[0].total == 1
+
+
+def test_deferral_without_a_start_is_of_an_earlier_pass() -> None:
+    """The same address twice, deferred in a pass whose start is not known: its two starts are one pass."""
+    queue = Queue()
+    queue.apply(7, message(("local", b"Ta\0Ta\0")))
+    queue.deferred(7, "local", b"a", "local", T0 + 1.0)
+    for time in (10, 11):
+        queue.started(7, "local", b"a", T0 + float(time))
+    assert queue.sums.due[0].first() == next_attempt(T0, T0 + 10, 10)
 
 
 def test_long_pass_keeps_its_beginning() -> None:
