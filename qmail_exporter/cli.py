@@ -177,6 +177,13 @@ def main() -> None:
     help="Scrapes worked on at once; further ones get status 503. 0 is no limit.",
 )
 @_flag(
+    "--web.config.file",
+    "web_config",
+    type=_DIRECTORY,
+    metavar="PATH",
+    help="A file in exporter-toolkit's format that sets TLS, client certificates, passwords and headers.",
+)
+@_flag(
     "--web.scrape-budget",
     "scrape_budget",
     type=_DURATION,

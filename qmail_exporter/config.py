@@ -77,6 +77,7 @@ class Config:
         systemd_socket: take the listening sockets from systemd.
         telemetry_path: where the metrics are.
         max_requests: scrapes worked on at once; 0 is no limit.
+        web_config: the file that says of TLS and passwords; None is plain HTTP for everybody.
         domains_max: domains that have series of their own, per queue.
         tick: seconds between two looks at what inotify does not tell of.
         rescan_interval: seconds between two looks at everything; 0 is never.
@@ -94,6 +95,7 @@ class Config:
     systemd_socket: bool = False
     telemetry_path: str = "/metrics"
     max_requests: int = 40
+    web_config: Path | None = None
     domains_max: int = 100
     tick: float = 1.0
     rescan_interval: float = 3600.0

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from qmail_exporter.web import app as web
 from qmail_exporter.web import server
+from qmail_exporter.web.connections import Connections, Limits
 
 DEADLINE = 10
 
@@ -490,10 +491,15 @@ def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_connections_do_not_wait_for_acknowledgements() -> None:
     """What is accepted sends at once (TCP_NODELAY), as an answer is several writes."""
-    (made,) = server.listen(["127.0.0.1:0"])
-    made.setblocking(True)
-    listener = server._Listener(made, server._Connections())
-    with listener, socket.create_connection(listener.getsockname()):
-        connection, _ = listener.accept()
-        with connection:
-            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    async def scenario() -> None:
+        limits = Limits(connections=1, header=1, close=1, grace=1)
+        connections = Connections(make_app(), limits, lambda: None)
+        with server.listen(["127.0.0.1:0"])[0] as listener, socket.create_connection(listener.getsockname()):
+            listener.setblocking(True)
+            accepted, _ = listener.accept()
+            connections._begin(accepted)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            await connections.close()
+
+    run(scenario)
