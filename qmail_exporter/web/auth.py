@@ -54,7 +54,7 @@ class Passwords:
 
     def __init__(self, check: Callable[[bytes, bytes], bool] = bcrypt.checkpw) -> None:
         self._check = check
-        self._secret = secrets.token_bytes(32)
+        self._pepper = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._running: dict[bytes, asyncio.Task[bool]] = {}
         self._waiting: Counter[str] = Counter()
@@ -109,7 +109,7 @@ class Passwords:
             self._right.popitem(last=False)
 
     def _digest(self, *parts: bytes) -> bytes:
-        digest = hashlib.blake2b(key=self._secret)
+        digest = hashlib.blake2b(key=self._pepper)
         for part in parts:
             digest.update(len(part).to_bytes(8, "big") + part)
         return digest.digest()

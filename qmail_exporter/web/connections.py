@@ -7,26 +7,21 @@ handshake and of a close. That TLS can be switched on and off, and its settings 
 
 import asyncio
 import errno
-import logging
 import socket
 import ssl
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
-from hypercorn.config import Config
 
 from qmail_exporter import logfmt
 from qmail_exporter.web import plain
+from qmail_exporter.web.http import Http, Stream, make_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from hypercorn.typing import ASGIFramework
 
     from qmail_exporter.web.app import App, Message, Receive, Send
     from qmail_exporter.web.tls import Encryption
@@ -65,7 +60,7 @@ class Connections:
         self._app = app
         self._limits = limits
         self._encryption = encryption
-        self._config = _hypercorn_config(limits)
+        self._config = make_config(limits.header)
         self._context = WorkerContext(None)
         self._open: dict[_Connection, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -129,8 +124,10 @@ class Connections:
         idle = (connection for connection in self._open if not connection.requests)
         victim = next(idle, next(iter(self._open), None))
         if victim is not None:
-            self._leaving.add(self._open.pop(victim))
+            task = self._open.pop(victim)
+            self._leaving.add(task)
             victim.shut()
+            task.cancel()
 
     async def _serve(self, connection: "_Connection") -> None:
         try:
@@ -146,19 +143,17 @@ class Connections:
         encryption = self._encryption()
         if encryption is not None and await plain.is_answered(connection.sock, self._limits.header):
             return
-        writer = await self._open_stream(connection, encryption.context if encryption else None)
+        stream = await self._open_stream(connection, encryption.context if encryption else None)
         try:
             connection.encrypted = True
-            if encryption is not None and not encryption.admits(writer.get_extra_info("peercert")):
+            if encryption is not None and not encryption.admits(stream.get_extra_info("peercert")):
                 logger.debug("a client's certificate has no allowed name")
                 return
-            app = ASGIWrapper(cast("ASGIFramework", connection.counting(self._app)))
-            loop = asyncio.get_running_loop()
-            await TCPServer(app, loop, self._config, self._context, {}, writer.reader, writer)
+            await Http(connection.counting(self._app), self._config, self._context, stream)
         finally:
-            writer.transport.abort()
+            stream.transport.abort()
 
-    async def _open_stream(self, connection: "_Connection", context: ssl.SSLContext | None) -> "_Writer":
+    async def _open_stream(self, connection: "_Connection", context: ssl.SSLContext | None) -> Stream:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -170,7 +165,7 @@ class Connections:
         transport, _ = await loop.connect_accepted_socket(
             lambda: protocol, connection.sock, ssl=context, **times
         )
-        return _Writer(transport, protocol, reader, self._limits.close)
+        return Stream(transport, protocol, reader, self._limits.close)
 
 
 class _Connection:
@@ -193,58 +188,13 @@ class _Connection:
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def counting(self, app: "App") -> "App":
-        """Return the application, counting this connection's requests, and reading past what they bring."""
+        """Return the application, counting this connection's requests."""
 
         async def counted(scope: "Message", receive: "Receive", send: "Send") -> None:
-            # hypercorn keeps ten pieces of a body, and waits for ever to put the next if nobody takes them.
-            draining = asyncio.create_task(_drain(receive))
             self.requests += 1
             try:
                 await app(scope, receive, send)
             finally:
                 self.requests -= 1
-                draining.cancel()
 
         return counted
-
-
-async def _drain(receive: "Receive") -> None:
-    while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
-        pass
-
-
-class _Writer(asyncio.StreamWriter):
-    """A stream whose close takes no longer than it may, also if the client does not read."""
-
-    def __init__(
-        self,
-        transport: asyncio.WriteTransport,
-        protocol: asyncio.BaseProtocol,
-        reader: asyncio.StreamReader,
-        patience: float,
-    ) -> None:
-        self._here = asyncio.get_running_loop()
-        super().__init__(transport, protocol, reader, self._here)
-        self.reader = reader
-        self._patience = patience
-        self._closing: asyncio.TimerHandle | None = None
-
-    def close(self) -> None:
-        if self._closing is None:
-            self._closing = self._here.call_later(self._patience, self.transport.abort)
-        super().close()
-
-
-def _hypercorn_config(limits: Limits) -> Config:
-    log = logging.getLogger("hypercorn.error")
-    # What it says of single connections is of no use to anybody, and would let clients fill the log.
-    log.setLevel(logging.CRITICAL)
-    config = Config()
-    config.errorlog = log
-    config.accesslog = None
-    config.include_server_header = False
-    config.h11_max_incomplete_size = 16 * 1024
-    # Each stream of a client that does not read keeps an answer in memory.
-    config.h2_max_concurrent_streams = 4
-    config.keep_alive_timeout = cast("int", limits.header)
-    return config

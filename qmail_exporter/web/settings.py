@@ -112,7 +112,7 @@ class Settings:
 
     tls: Tls | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    users: Mapping[str, bytes] = field(default=MappingProxyType({}), repr=False)
+    users: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     rate_limit: RateLimit | None = None
 
 

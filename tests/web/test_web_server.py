@@ -3,84 +3,15 @@ import errno
 import gzip
 import http.client
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
 
 from qmail_exporter.web import app as web
 from qmail_exporter.web import server
 from qmail_exporter.web.connections import Connections, Limits
-
-DEADLINE = 10
-
-
-async def nothing() -> None:
-    pass
-
-
-def make_app(refresh: Callable[[], Awaitable[None]] = nothing, *, page: str = "", **settings: Any) -> web.App:
-    registry = CollectorRegistry()
-    Gauge("qmail_queue_messages", "Messages.", ["queue"], registry=registry).labels("default").set(12)
-    return web.make_app(web.Site(registry, refresh, lambda: True, lambda: page), **settings)
-
-
-class Serving:
-    """A running server: `port` of its first socket, `stop` to end it, `task` to await its end."""
-
-    def __init__(self, app: web.App, sockets: list[socket.socket]) -> None:
-        name = sockets[0].getsockname()
-        self.port: int = name[1] if isinstance(name, tuple) else 0
-        self.stop = asyncio.Event()
-        self.task = asyncio.create_task(server.serve(app, sockets, self.stop))
-
-
-@asynccontextmanager
-async def serving(app: web.App, *addresses: str) -> AsyncIterator[Serving]:
-    running = Serving(app, server.listen(addresses or ["127.0.0.1:0"]))
-    try:
-        yield running
-    finally:
-        running.stop.set()
-        await asyncio.wait_for(running.task, DEADLINE)
-
-
-def get(
-    port: int, path: str, method: str, headers: dict[str, str], host: str
-) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection(host, port, timeout=DEADLINE)
-    try:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        return response, response.read()
-    finally:
-        connection.close()
-
-
-async def fetch(
-    port: int, path: str = "/metrics", *, method: str = "GET", host: str = "127.0.0.1", **headers: str
-) -> tuple[http.client.HTTPResponse, bytes]:
-    """Make a request with the standard library's client, in a thread of its own."""
-    return await asyncio.to_thread(get, port, path, method, headers, host)
-
-
-async def ended(reader: asyncio.StreamReader) -> bytes:
-    """Return what comes until the server closes the connection, however it does."""
-    received = b""
-    with suppress(ConnectionError):
-        while data := await asyncio.wait_for(reader.read(65536), DEADLINE):
-            received += data
-    return received
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        await asyncio.wait_for(scenario(), 3 * DEADLINE)
-
-    asyncio.run(bounded())
+from webrig import DEADLINE, Serving, ended, fetch, make_app, run, serving
 
 
 def test_http() -> None:
@@ -98,7 +29,7 @@ def test_http() -> None:
             assert response.headers["Content-Type"] == web.OPENMETRICS
             assert body.endswith(b"# EOF\n")
 
-            response, body = await fetch(running.port, **{"Accept-Encoding": "gzip"})
+            response, body = await fetch(running.port, accept_encoding="gzip")
             assert response.headers["Content-Encoding"] == "gzip"
             assert gzip.decompress(body).endswith(b"12.0\n")
 
