@@ -19,6 +19,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from qmail_exporter import logfmt
 from qmail_exporter.web import plain
 from qmail_exporter.web.http import Http, Stream, make_config
+from qmail_exporter.web.memory import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 # Of a process that may open no more files, or a kernel without memory: they pass when connections end.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+# Connections that hold so much that it is worth giving back.
+_CROWD = 32
 
 logger = logfmt.get_logger(__name__)
 
@@ -64,6 +68,7 @@ class Connections:
         self._context = WorkerContext(None)
         self._open: dict[_Connection, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._most = 0  # that were open at once, since memory was given back
 
     async def accept(self, listener: socket.socket) -> None:
         """Take connections from a listening socket for ever."""
@@ -111,6 +116,7 @@ class Connections:
         connection = _Connection(sock)
         task = asyncio.create_task(self._serve(connection))
         self._open[connection] = task
+        self._most = max(self._most, len(self._open))
         task.add_done_callback(lambda _: self._ended(connection, task))
 
     def _ended(self, connection: "_Connection", task: asyncio.Task[None]) -> None:
@@ -119,6 +125,9 @@ class Connections:
         connection.sock.close()
         self._open.pop(connection, None)
         self._leaving.discard(task)
+        if self._most >= _CROWD and len(self._open) * 4 <= self._most:
+            self._most = len(self._open)
+            asyncio.get_running_loop().call_later(1, give_back)  # when this connection is done with, too
 
     def _make_room(self) -> None:
         idle = (connection for connection in self._open if not connection.requests)
@@ -151,7 +160,7 @@ class Connections:
                 return
             await Http(connection.counting(self._app), self._config, self._context, stream)
         finally:
-            stream.transport.abort()
+            stream.abort()
 
     async def _open_stream(self, connection: "_Connection", context: ssl.SSLContext | None) -> Stream:
         loop = asyncio.get_running_loop()

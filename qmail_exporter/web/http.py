@@ -39,6 +39,12 @@ class Stream(asyncio.StreamWriter):
             self._closing = asyncio.get_running_loop().call_later(self.patience, self.transport.abort)
         super().close()
 
+    def abort(self) -> None:
+        """End it at once."""
+        if self._closing is not None:
+            self._closing.cancel()
+        self.transport.abort()
+
 
 class Http(TCPServer):
     """HTTP on a stream; to be awaited, until it is closed.
@@ -60,6 +66,8 @@ class Http(TCPServer):
         finally:
             if self._cutting is not None:
                 self._cutting.cancel()
+            # They refer to this; what a connection held would else stay until the next collection of old garbage.
+            del self.protocol, self._task_group, self.reader, self.writer
 
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol asks for."""

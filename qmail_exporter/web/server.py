@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Prometheus opens one connection, a pair of Prometheus servers with a curious admin perhaps ten.
 MAX_CONNECTIONS = 128
+# Connections that the kernel keeps until they are accepted. One more, and its client would try again only after a second.
+BACKLOG = 1024
 # Seconds that requests under way are given to finish when the server stops.
 GRACE = 2.5
 # Seconds for a TLS handshake, for a request's header to arrive, and for a connection to be idle between two requests.
@@ -137,7 +139,7 @@ def _bind(family: int, where: tuple[object, ...], *, dual: bool = False) -> sock
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
         sock.bind(where)
-        sock.listen()
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except BaseException:
         sock.close()
