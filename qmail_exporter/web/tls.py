@@ -63,7 +63,7 @@ def make_encryption(tls: Tls) -> Encryption:
         context.maximum_version = _VERSIONS[tls.max_version]
     _set_ciphers(context, tls)
     if tls.curve:
-        context.set_ecdh_curve(tls.curve)
+        _set_curve(context, tls.curve)
     context.set_alpn_protocols(["h2", "http/1.1"] if tls.http2 else ["http/1.1"])
     _load_certificate(context, tls.certificate, tls.key)
     if tls.client_ca is not None:
@@ -79,6 +79,15 @@ def _set_ciphers(context: ssl.SSLContext, tls: Tls) -> None:
     old = tls.min_version in ("TLS10", "TLS11")
     if tls.ciphers or old:
         context.set_ciphers(":".join([*(tls.ciphers or ("DEFAULT",)), *(["@SECLEVEL=0"] if old else [])]))
+
+
+def _set_curve(context: ssl.SSLContext, curve: str) -> None:
+    try:
+        context.set_ecdh_curve(curve)
+    except (ssl.SSLError, ValueError) as error:  # X25519 came with Python 3.11
+        raise ValueError(
+            f"tls_server_config.curve_preferences: {curve} cannot be set with this Python"
+        ) from error
 
 
 def _load_certificate(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:

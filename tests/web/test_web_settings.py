@@ -265,7 +265,7 @@ def test_example_whole(example: Path) -> None:
     found = Door(example).settings
     assert found.tls is not None
     assert found.tls.client_sans == {"prometheus.example.com"}
-    assert (found.tls.curve, len(found.tls.ciphers)) == ("X25519", 2)
+    assert (found.tls.curve, len(found.tls.ciphers)) == ("prime256v1", 2)
     assert found.rate_limit == RateLimit(1, 20)
 
 

@@ -3,6 +3,7 @@ import http.client
 import os
 import socket
 import ssl
+import sys
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -164,7 +165,12 @@ def test_order_of_ciphers(pki: Path, authority: Authority, preference: str, chos
     run(scenario)
 
 
-@pytest.mark.parametrize("curve", ["X25519", "CurveP256", "CurveP384", "CurveP521"])
+x25519 = pytest.param(
+    "X25519", marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="came with Python 3.11")
+)
+
+
+@pytest.mark.parametrize("curve", [x25519, "CurveP256", "CurveP384", "CurveP521"])
 def test_curve(pki: Path, authority: Authority, curve: str) -> None:
     """The curve that is set is the one that is used: a client with another cannot connect."""
     names = {
@@ -185,6 +191,15 @@ def test_curve(pki: Path, authority: Authority, curve: str) -> None:
                 await fetch(running.port, context=other)
 
     run(scenario)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="Python 3.11 and later have it")
+def test_a_curve_that_python_lacks(pki: Path) -> None:
+    """Where X25519 cannot be set, that is said."""
+    assert (
+        mistaken(pki, "curve_preferences: [X25519]")
+        == "curve_preferences: X25519 cannot be set with this Python"
+    )
 
 
 @pytest.mark.parametrize(("http", "offered"), [("{}", "h2"), ("{http2: false}", "http/1.1")])
