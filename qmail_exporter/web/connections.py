@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 # Of a process that may open no more files, or a kernel without memory: they pass when connections end.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
+_RETRY = 1.0  # seconds
 # Connections that hold so much that it is worth giving back.
 _CROWD = 32
+_SETTLED = 1.0  # seconds, after which what has ended is done with
 
 logger = logfmt.get_logger(__name__)
 
@@ -81,7 +83,7 @@ class Connections:
                 if error.errno in _EXHAUSTED:
                     logger.warning("a connection cannot be accepted", error=error.strerror)
                     self._make_room()
-                    await asyncio.sleep(1)
+                    await asyncio.sleep(_RETRY)
                 elif error.errno in (errno.EBADF, errno.EINVAL, errno.ENOTSOCK):
                     raise  # the listener's own fault, while others are the client's
                 continue
@@ -93,7 +95,7 @@ class Connections:
         """End idle connections at once, others when their request is done or the grace is over."""
         await self._context.terminated.set()
         for connection, task in self._open.items():
-            if not connection.encrypted:
+            if not connection.greeted:
                 task.cancel()
         if self._open:
             await asyncio.wait(self._open.values(), timeout=self._limits.grace)
@@ -125,9 +127,11 @@ class Connections:
         connection.sock.close()
         self._open.pop(connection, None)
         self._leaving.discard(task)
+        if not task.cancelled():
+            task.exception()  # which asyncio would else tell of
         if self._most >= _CROWD and len(self._open) * 4 <= self._most:
             self._most = len(self._open)
-            asyncio.get_running_loop().call_later(1, give_back)  # when this connection is done with, too
+            asyncio.get_running_loop().call_later(_SETTLED, give_back)
 
     def _make_room(self) -> None:
         idle = (connection for connection in self._open if not connection.requests)
@@ -143,9 +147,7 @@ class Connections:
             await self._converse(connection)
         except (OSError, asyncio.TimeoutError) as error:
             logger.debug("a connection was given up", error=error or type(error).__name__)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever a client makes hypercorn raise, perhaps a group
+        except Exception as error:  # noqa: BLE001 - whatever a client makes hypercorn raise, perhaps a group
             logger.debug("a connection failed", error=repr(error))
 
     async def _converse(self, connection: "_Connection") -> None:
@@ -154,7 +156,7 @@ class Connections:
             return
         stream = await self._open_stream(connection, encryption.context if encryption else None)
         try:
-            connection.encrypted = True
+            connection.greeted = True
             if encryption is not None and not encryption.admits(stream.get_extra_info("peercert")):
                 logger.debug("a client's certificate has no allowed name")
                 return
@@ -183,13 +185,13 @@ class _Connection:
     Attributes:
         sock: the socket itself, beside the transport that reads and writes it.
         requests: how many are under way.
-        encrypted: whether the handshake, if there is one, is done.
+        greeted: whether the handshake, if there is one, is done.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.requests = 0
-        self.encrypted = False
+        self.greeted = False
 
     def shut(self) -> None:
         """End it: whoever waits to read or write is woken, and then closes what is theirs."""

@@ -66,8 +66,6 @@ class Http(TCPServer):
         finally:
             if self._cutting is not None:
                 self._cutting.cancel()
-            # They refer to this; what a connection held would else stay until the next collection of old garbage.
-            del self.protocol, self._task_group, self.reader, self.writer
 
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol asks for."""

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,6 +160,13 @@ def test_tls_comes_and_goes(file: Path, authority: Authority) -> None:
             assert (response.status, response.headers["X-Frame-Options"]) == (200, None)
 
     run(scenario)
+
+
+def test_without_a_file_nothing_is_loaded_for_it() -> None:
+    """Who gives no file does not pay for bcrypt and YAML."""
+    code = "import sys, qmail_exporter.daemon as it; it._door(None); print({'yaml', 'bcrypt'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_a_wrong_file_at_the_start(tmp_path: Path) -> None:

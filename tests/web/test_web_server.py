@@ -2,6 +2,7 @@ import asyncio
 import errno
 import gzip
 import http.client
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from qmail_exporter.web import app as web
-from qmail_exporter.web import server
+from qmail_exporter.web import connections, server
 from qmail_exporter.web.connections import Connections, Limits
+from qmail_exporter.web.memory import give_back
 from webrig import DEADLINE, Serving, ended, fetch, make_app, run, serving
 
 
@@ -420,17 +422,90 @@ def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(caught.value) == "cannot listen on mail.example:1: Name or service not known"
 
 
+def test_no_more_descriptors(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """When no descriptor is left for a connection, that is told, an idle one gives way, and serving goes on."""
+    monkeypatch.setattr(connections, "_RETRY", 0.01)
+    failing = [errno.ECONNABORTED, errno.EMFILE]
+    held: list[asyncio.StreamReader] = []
+
+    class Listener(socket.socket):
+        def accept(self) -> tuple[socket.socket, object]:
+            accepted = super().accept()
+            if held and failing:
+                accepted[0].close()
+                raise OSError(failing[0], os.strerror(failing.pop(0)))
+            return accepted
+
+    async def scenario() -> None:
+        [made] = server.listen(["127.0.0.1:0"])
+        running = Serving(make_app(), [Listener(made.family, made.type, made.proto, fileno=made.detach())])
+        port = running.port
+        assert (await fetch(port))[0].status == 200
+        reader, writer = await drip(port)
+        assert (await fetch(port))[0].status == 200
+        held.append(reader)
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                await fetch(port)
+        assert await ended(reader) == b""
+        assert (await fetch(port))[0].status == 200
+        writer.close()
+        running.stop.set()
+        await asyncio.wait_for(running.task, DEADLINE)
+
+    run(scenario)
+    assert [record.getMessage() for record in caplog.records] == ["a connection cannot be accepted"]
+
+
+def test_a_listener_that_is_none_ends_the_server() -> None:
+    """A socket that nothing can be accepted from is an error, and no endless loop."""
+
+    async def scenario() -> None:
+        with pytest.raises(OSError, match="Invalid argument"):
+            await server.serve(make_app(), [socket.socket()], asyncio.Event())
+
+    run(scenario)
+
+
+def test_memory_is_given_back_after_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When most of many connections have ended, free memory is given back, once; after a few nothing is done."""
+    given: asyncio.Queue[None] = asyncio.Queue()
+    monkeypatch.setattr(connections, "give_back", lambda: given.put_nowait(None))
+    monkeypatch.setattr(connections, "_SETTLED", 0)
+
+    async def scenario() -> None:
+        async with serving(make_app()) as running:
+            for _ in range(40):
+                await fetch(running.port)
+            assert given.empty()
+            crowd = [await drip(running.port) for _ in range(40)]
+            assert (await fetch(running.port))[0].status == 200
+            for _, writer in crowd:
+                writer.close()
+            await asyncio.wait_for(given.get(), DEADLINE)
+        assert given.empty()
+
+    run(scenario)
+
+
+def test_give_back() -> None:
+    """Giving memory back works with this C library, or does nothing."""
+    kept = [bytes(1000) for _ in range(1000)]
+    give_back()
+    assert len(kept) == 1000
+
+
 def test_connections_do_not_wait_for_acknowledgements() -> None:
     """What is accepted sends at once (TCP_NODELAY), as an answer is several writes."""
 
     async def scenario() -> None:
         limits = Limits(connections=1, header=1, close=1, grace=1)
-        connections = Connections(make_app(), limits, lambda: None)
+        made = Connections(make_app(), limits, lambda: None)
         with server.listen(["127.0.0.1:0"])[0] as listener, socket.create_connection(listener.getsockname()):
             listener.setblocking(True)
             accepted, _ = listener.accept()
-            connections._begin(accepted)
+            made._begin(accepted)
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            await connections.close()
+            await made.close()
 
     run(scenario)
