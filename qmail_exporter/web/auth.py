@@ -1,6 +1,6 @@
 """Basic authentication (RFC 7617): credentials out of a header, and passwords checked against bcrypt hashes.
 
-bcrypt is slow on purpose: a check of cost 10 takes some 50 ms of a processor. So it is done in a thread, one at a time, and a
+bcrypt is slow on purpose: a check of cost 10 takes some 70 ms of a processor. So it is done in a thread, one at a time, and a
 client has few of them waiting: whoever guesses passwords waits for himself, and a scrape whose password is known waits for nobody.
 """
 

@@ -124,7 +124,7 @@ class Machine(RuleBasedStateMachine):
         step=st.integers(0, 100),
         stage=st.sampled_from(["info", "info", "info", "todo", "mess"]),
     )
-    def arrive(
+    def arrive(  # noqa: PLR0917
         self,
         msg: int,
         size: int,

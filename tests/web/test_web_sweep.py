@@ -236,7 +236,7 @@ def check(answer: bytes) -> None:
     b"",
 )
 @example("GET", "/", "", [("Expect", "100-continue"), ("Content-Length", "5")], True, b"hello")
-def test_odd_requests_over_a_socket(
+def test_odd_requests_over_a_socket(  # noqa: PLR0917
     port: int,
     caplog: pytest.LogCaptureFixture,
     method: str,

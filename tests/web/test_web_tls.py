@@ -265,7 +265,7 @@ def test_http2(pki: Path, authority: Authority, caplog: pytest.LogCaptureFixture
         ("RequireAndVerifyClientCert", False, True, False),
     ],
 )
-def test_client_certificates(
+def test_client_certificates(  # noqa: PLR0917
     pki: Path,
     authority: Authority,
     stranger: Authority,
