@@ -29,6 +29,7 @@ from qmail_exporter.web.app import Site, make_app
 if TYPE_CHECKING:
     from qmail_exporter.hook import Hook
     from qmail_exporter.sources.inotify import Watcher
+    from qmail_exporter.web.door import Door
 
 logger = logfmt.get_logger(__name__)
 
@@ -45,9 +46,11 @@ async def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status.
 
     Raises:
+        DoorError: the file of --web.config.file is wrong.
         server.ListenError: an address cannot be listened on.
         OSError: systemd passed no sockets, or others than stream sockets.
     """
+    door = _door(config.web_config)  # before anything listens
     sockets = systemd.listen_fds() if config.systemd_socket else server.listen(config.listen)
     if not sockets:
         raise OSError("systemd passed no socket: start the exporter through its socket unit")
@@ -59,15 +62,16 @@ async def run(config: Config) -> int:
         signal.SIGHUP, lambda: logger.info("nothing to reload: files are followed as they change")
     )
     spare()
-    await Daemon(config).serve(sockets, stop)
+    await Daemon(config, door).serve(sockets, stop)
     return 0
 
 
 class Daemon:
-    """The running exporter of one configuration."""
+    """The running exporter of one configuration, behind a door if there is one."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, door: "Door | None" = None) -> None:
         self.config = config
+        self._door = door
         self.collection = _collection(config)
         self.hooks: dict[str, Hook] = {}
         self._hooking: list[asyncio.Task[None]] = []
@@ -91,7 +95,10 @@ class Daemon:
         self._run_hooks()
         try:
             systemd.notify("READY=1")
-            await server.serve(app, sockets, stop)
+            if self._door is None:
+                await server.serve(app, sockets, stop)
+            else:
+                await server.serve(self._door.guard(app), sockets, stop, self._door.encryption)
         finally:
             systemd.notify("STOPPING=1")
             for task in filter(None, (ticking, self._stepping, *self._hooking)):
@@ -106,7 +113,7 @@ class Daemon:
         """What the pages show."""
         disable_created_metrics()
         registry = CollectorRegistry()
-        registry.register(QmailCollector(self.collection, hooks=self.hooks))
+        registry.register(QmailCollector(self.collection, hooks=self.hooks, door=self._door))
         ProcessCollector(registry=registry)
         return Site(registry, self._refresh, lambda: self.collection.ready, self.status.page, POLICY)
 
@@ -227,6 +234,15 @@ class Daemon:
                 self._run_hooks()
         if not self.config.logs and not self.collection.logs:
             self.collection.logs += _logs(self.config, self.collection.queues)
+
+
+def _door(path: Path | None) -> "Door | None":
+    if path is None:
+        return None
+    # bcrypt and YAML cost a tenth of a second and some megabytes, which most do without.
+    from qmail_exporter.web.door import Door  # noqa: PLC0415
+
+    return Door(path)
 
 
 def _collection(config: Config) -> Collection:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from platform import python_version
 from time import time
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -134,6 +134,12 @@ FAMILIES = (
 )  # fmt: skip
 
 
+class Followed(Protocol):
+    """A file of settings that is read again when it changes; `sound` unless what it says now could not be used."""
+
+    sound: bool
+
+
 class QmailCollector(Collector):
     """Makes the families of all queues; registered on a registry of its own."""
 
@@ -143,7 +149,9 @@ class QmailCollector(Collector):
         clock: Callable[[], float] = time,
         *,
         hooks: Mapping[str, Hook] = MappingProxyType({}),
+        door: Followed | None = None,
     ) -> None:
+        self._door = door
         self._collection = collection
         self._hooks = hooks
         self._clock = clock
@@ -151,12 +159,15 @@ class QmailCollector(Collector):
     def describe(self) -> Iterator[Metric]:
         """The families without samples, which is what `name[]` is resolved with."""
         yield _build_info()
+        yield _web_config(self._door)
         for family in FAMILIES:
             yield family.empty()
 
     def collect(self) -> Iterator[Metric]:
         """The families, with what is known now."""
         yield _build_info()
+        if self._door is not None:
+            yield _web_config(self._door)
         now = self._clock()
         present = views(self._collection, self._hooks, now)
         for family in FAMILIES:
@@ -185,3 +196,13 @@ def _build_info() -> Metric:
     )
     info.add_metric((__version__, python_version()), 1)
     return info
+
+
+def _web_config(door: Followed | None) -> Metric:
+    metric = GaugeMetricFamily(
+        "qmail_exporter_web_config_last_reload_successful",
+        "1 if --web.config.file, as it is now, is in force; 0 while it is wrong and what it said before is.",
+    )
+    if door is not None:
+        metric.add_metric((), door.sound)
+    return metric

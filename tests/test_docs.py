@@ -50,7 +50,10 @@ def test_tables_are_replaced() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_metrics_exist(page: Path) -> None:
     """Each metric that a page names is one."""
-    names = {family.name for family in FAMILIES} | {"qmail_exporter_build_info"}
+    names = {family.name for family in FAMILIES} | {
+        "qmail_exporter_build_info",
+        "qmail_exporter_web_config_last_reload_successful",
+    }
     suffixed = {f"{name}{suffix}" for name in names for suffix in ("_bucket", "_count", "_sum")}
     named = set(re.findall(r"\b(qmail_[a-z_]+[a-z])\b(?![./=])", page.read_text(encoding="utf-8")))
     assert named - names - suffixed <= {"qmail_exporter"}

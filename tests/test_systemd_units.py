@@ -6,18 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from qmail_exporter.config import HookConfig
+from qmail_exporter.cli import main
+from qmail_exporter.config import Config, HookConfig
 
 UNITS = Path(__file__).parent.parent / "deploy/systemd"
 SCORES = {
+    "qmail-exporter.service": 1.5,
     "qmail-exporter-tcpok@.service": 0.2,
     "qmail-exporter-redeliver@.service": 0.4,
     "qmail-exporter-expire-bounces.service": 0.2,
 }
 """What `systemd-analyze security` says, from 0 (nothing that could be broken into) to 10, with systemd 252."""
+DROP_IN = Path("qmail-exporter.service.d/socket.conf")
 SOCKETS = {"tcpok": "qmailr", "redeliver": "qmails"}
 OURS = [
     *SCORES,
+    "qmail-exporter.socket",
     *(f"qmail-exporter-{name}.socket" for name in SOCKETS),
     "qmail-exporter-expire-bounces.timer",
 ]
@@ -38,6 +42,7 @@ def installed(tmp_path: Path) -> Path:
     for name in OURS:
         text = (UNITS / name).read_text()
         (tmp_path / name).write_text(text.replace("/usr/local/bin/qmail-exporter", "/bin/true"))
+    shutil.copytree(UNITS / DROP_IN.parent, tmp_path / DROP_IN.parent)
     return tmp_path
 
 
@@ -115,3 +120,24 @@ def test_timer_starts_its_service() -> None:
     assert Unit("qmail-exporter-expire-bounces.timer")["Timer"]["OnCalendar"] == "hourly"
     service = Unit("qmail-exporter-expire-bounces.service")["Service"]
     assert service["ExecStart"].startswith("/usr/local/bin/qmail-exporter expire-bounces --older-than ")
+
+
+def test_the_exporter_is_watched() -> None:
+    """The service says when it is ready, is restarted when it hangs or fails, and runs as who may read the queue, with no right besides."""
+    service = Unit("qmail-exporter.service")["Service"]
+    assert (service["Type"], service["Restart"], service["WatchdogSec"]) == ("notify", "on-failure", "60")
+    assert (service["User"], service["Group"], service["CapabilityBoundingSet"]) == ("qmails", "qmail", "")
+    assert service["ExecStart"] == "/usr/local/bin/qmail-exporter serve"
+    assert service["ProtectSystem"] == "strict"
+    assert "ReadWritePaths" not in service
+
+
+def test_the_exporters_socket() -> None:
+    """The socket has the port that the exporter would have, and the drop-in has it taken from systemd, by a variable that is a flag's."""
+    port = Config().listen[0].removeprefix(":")
+    assert Unit("qmail-exporter.socket")["Socket"]["ListenStream"] == port
+    drop_in = Unit(str(DROP_IN))
+    assert drop_in["Unit"]["Requires"] == "qmail-exporter.socket"
+    variable, _, value = drop_in["Service"]["Environment"].partition("=")
+    [flag] = [flag for flag in main.commands["serve"].params if flag.envvar == variable]
+    assert (flag.name, flag.type.convert(value, None, None)) == ("systemd_socket", True)

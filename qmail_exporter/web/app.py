@@ -121,7 +121,7 @@ def make_app(site: Site, *, telemetry_path: str = "/metrics", max_requests: int 
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
-            await _send(send, await _answer(pages, scope), head=scope["method"] == "HEAD")
+            await send_response(send, await _answer(pages, scope), head=scope["method"] == "HEAD")
         else:
             await send({"type": "websocket.close"})
 
@@ -253,7 +253,8 @@ def _request(scope: Message) -> Request:
     return Request(scope["query_string"], header(b"accept"), header(b"accept-encoding"))
 
 
-async def _send(send: Send, response: Response, *, head: bool) -> None:
+async def send_response(send: Send, response: Response, *, head: bool) -> None:
+    """Send an answer, without its body if the method was HEAD."""
     headers = [
         (b"content-type", response.content_type.encode("ascii")),
         (b"content-length", b"%d" % len(response.body)),

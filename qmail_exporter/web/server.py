@@ -1,36 +1,30 @@
-"""The HTTP server: sockets to listen on, and hypercorn on them for as long as the daemon runs.
-
-hypercorn bounds the size of a request's header and the time that a client takes for it. What it does not bound is
-added here: the number of connections, and the time that a client which reads slowly can hold up the stop.
-"""
+"""The HTTP server: sockets to listen on, and their connections served for as long as the daemon runs."""
 
 import asyncio
 import errno
-import logging
 import os
 import socket
-from collections import deque
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any, cast
-
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.asyncio.run import worker_serve
-from hypercorn.config import Config, Sockets
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from qmail_exporter.config import parse_address
+from qmail_exporter.web.connections import Connections, Limits
 
 if TYPE_CHECKING:
-    from hypercorn.typing import ASGIFramework
-
-    from qmail_exporter.web.app import App, Message, Receive, Send
+    from qmail_exporter.web.app import App
+    from qmail_exporter.web.tls import Encryption
 
 # Prometheus opens one connection, a pair of Prometheus servers with a curious admin perhaps ten.
 MAX_CONNECTIONS = 128
+# Connections that the kernel keeps until they are accepted. One more, and its client would try again only after a second.
+BACKLOG = 1024
 # Seconds that requests under way are given to finish when the server stops.
 GRACE = 2.5
-# Seconds for a request's header to arrive, and for a connection to be idle between two requests.
+# Seconds for a TLS handshake, for a request's header to arrive, and for a connection to be idle between two requests.
 HEADER_TIMEOUT = 10
+# Seconds for the rest of an answer, or TLS's farewell, once a connection is to be closed.
+CLOSE_TIMEOUT = 5
 
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)
 
@@ -39,102 +33,38 @@ class ListenError(OSError):
     """An address that cannot be listened on; the text names it and says why."""
 
 
-async def serve(app: "App", sockets: Sequence[socket.socket], stop: asyncio.Event) -> None:
+def _unencrypted() -> None:
+    """Return what plain HTTP is encrypted with."""
+
+
+async def serve(
+    app: "App",
+    sockets: Sequence[socket.socket],
+    stop: asyncio.Event,
+    encryption: "Callable[[], Encryption | None]" = _unencrypted,
+) -> None:
     """Answer HTTP on `sockets` until `stop` is set; then requests under way have `GRACE` seconds to finish.
 
     The sockets, bound and of type SOCK_STREAM (IPv4, IPv6 or Unix), belong to the server from now on, which closes
-    them. Of more than `MAX_CONNECTIONS` open connections the oldest is closed, so that clients that hold theirs
+    them. `encryption` is asked at each new connection what that is encrypted with, None being plain HTTP.
+    Of more than `MAX_CONNECTIONS` open connections one without a request is closed, so that clients that hold theirs
     cannot keep a new scrape out.
     """
-    connections = _Connections()
-    listeners = [_Listener(sock, connections) for sock in sockets]
-    requests: set[asyncio.Task[Any]] = set()
-
-    async def tracked(scope: "Message", receive: "Receive", send: "Send") -> None:
-        task = asyncio.current_task()
-        if task is not None and scope["type"] == "http":
-            requests.add(task)
-            task.add_done_callback(requests.discard)
-        await app(scope, receive, send)
-
-    async def cut_off() -> None:
-        # hypercorn does not: from Python 3.12 on it waits in Server.wait_closed until all connections are closed.
-        await stop.wait()
-        await asyncio.sleep(GRACE)
-        for request in requests:
-            request.cancel()
-        connections.close_all()
-
-    cutting = asyncio.create_task(cut_off())
+    limits = Limits(connections=MAX_CONNECTIONS, header=HEADER_TIMEOUT, close=CLOSE_TIMEOUT, grace=GRACE)
+    connections = Connections(app, limits, encryption)
+    accepting = [asyncio.create_task(connections.accept(sock)) for sock in sockets]
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await worker_serve(
-            ASGIWrapper(cast("ASGIFramework", tracked)),
-            _hypercorn_config(),
-            sockets=Sockets([], cast("list[socket.socket]", listeners), []),
-            shutdown_trigger=stop.wait,
-        )
+        done, _ = await asyncio.wait([stopping, *accepting], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # accepting ends only by a fault
     finally:
-        cutting.cancel()
-        for listener in listeners:  # hypercorn has closed those that it came to open
-            listener.close()
-
-
-def _hypercorn_config() -> Config:
-    log = logging.getLogger("hypercorn.error")
-    # Below a warning hypercorn only says where it runs, which the daemon does better.
-    log.setLevel(logging.WARNING)
-    config = Config()
-    config.errorlog = log
-    config.accesslog = None
-    config.include_server_header = False
-    config.h11_max_incomplete_size = 16 * 1024
-    config.keep_alive_timeout = HEADER_TIMEOUT
-    config.graceful_timeout = GRACE
-    return config
-
-
-class _Connections:
-    """The open connections, oldest first.
-
-    They are ended by a shutdown: it wakes whoever waits to read from or write to the socket, and the server then
-    closes the descriptor, which is its own.
-    """
-
-    def __init__(self) -> None:
-        self._open: deque[socket.socket] = deque()
-
-    def add(self, connection: socket.socket) -> None:
-        if len(self._open) >= MAX_CONNECTIONS:
-            self._open = deque(sock for sock in self._open if sock.fileno() != -1)
-        if len(self._open) >= MAX_CONNECTIONS:
-            _shut(self._open.popleft())
-        self._open.append(connection)
-
-    def close_all(self) -> None:
-        while self._open:
-            _shut(self._open.popleft())
-
-
-def _shut(connection: socket.socket) -> None:
-    with suppress(OSError):  # closed, or left by the client
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Listener(socket.socket):
-    """A listening socket that takes over another's descriptor and enters what it accepts into `connections`."""
-
-    def __init__(self, sock: socket.socket, connections: _Connections) -> None:
-        super().__init__(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        self._connections = connections
-
-    def accept(self) -> tuple[socket.socket, object]:
-        connection, peer = super().accept()
-        if self.family != socket.AF_UNIX:
-            # asyncio does that only for sockets made with the protocol's number. Without it the second of two writes, the
-            # body after the header, waits 40 ms for the client's acknowledgement.
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connections.add(connection)
-        return connection, peer
+        for task in (stopping, *accepting):
+            task.cancel()
+        await asyncio.wait(accepting)
+        for sock in sockets:
+            sock.close()
+        await connections.close()
 
 
 def listen(addresses: Sequence[str]) -> list[socket.socket]:
@@ -209,7 +139,7 @@ def _bind(family: int, where: tuple[object, ...], *, dual: bool = False) -> sock
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
         sock.bind(where)
-        sock.listen()
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except BaseException:
         sock.close()

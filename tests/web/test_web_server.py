@@ -2,84 +2,18 @@ import asyncio
 import errno
 import gzip
 import http.client
+import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
 
 from qmail_exporter.web import app as web
-from qmail_exporter.web import server
-
-DEADLINE = 10
-
-
-async def nothing() -> None:
-    pass
-
-
-def make_app(refresh: Callable[[], Awaitable[None]] = nothing, *, page: str = "", **settings: Any) -> web.App:
-    registry = CollectorRegistry()
-    Gauge("qmail_queue_messages", "Messages.", ["queue"], registry=registry).labels("default").set(12)
-    return web.make_app(web.Site(registry, refresh, lambda: True, lambda: page), **settings)
-
-
-class Serving:
-    """A running server: `port` of its first socket, `stop` to end it, `task` to await its end."""
-
-    def __init__(self, app: web.App, sockets: list[socket.socket]) -> None:
-        name = sockets[0].getsockname()
-        self.port: int = name[1] if isinstance(name, tuple) else 0
-        self.stop = asyncio.Event()
-        self.task = asyncio.create_task(server.serve(app, sockets, self.stop))
-
-
-@asynccontextmanager
-async def serving(app: web.App, *addresses: str) -> AsyncIterator[Serving]:
-    running = Serving(app, server.listen(addresses or ["127.0.0.1:0"]))
-    try:
-        yield running
-    finally:
-        running.stop.set()
-        await asyncio.wait_for(running.task, DEADLINE)
-
-
-def get(
-    port: int, path: str, method: str, headers: dict[str, str], host: str
-) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection(host, port, timeout=DEADLINE)
-    try:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        return response, response.read()
-    finally:
-        connection.close()
-
-
-async def fetch(
-    port: int, path: str = "/metrics", *, method: str = "GET", host: str = "127.0.0.1", **headers: str
-) -> tuple[http.client.HTTPResponse, bytes]:
-    """Make a request with the standard library's client, in a thread of its own."""
-    return await asyncio.to_thread(get, port, path, method, headers, host)
-
-
-async def ended(reader: asyncio.StreamReader) -> bytes:
-    """Return what comes until the server closes the connection, however it does."""
-    received = b""
-    with suppress(ConnectionError):
-        while data := await asyncio.wait_for(reader.read(65536), DEADLINE):
-            received += data
-    return received
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        await asyncio.wait_for(scenario(), 3 * DEADLINE)
-
-    asyncio.run(bounded())
+from qmail_exporter.web import connections, server
+from qmail_exporter.web.connections import Connections, Limits
+from qmail_exporter.web.memory import give_back
+from webrig import DEADLINE, Serving, ended, fetch, make_app, nothing, run, serving
 
 
 def test_http() -> None:
@@ -97,7 +31,7 @@ def test_http() -> None:
             assert response.headers["Content-Type"] == web.OPENMETRICS
             assert body.endswith(b"# EOF\n")
 
-            response, body = await fetch(running.port, **{"Accept-Encoding": "gzip"})
+            response, body = await fetch(running.port, accept_encoding="gzip")
             assert response.headers["Content-Encoding"] == "gzip"
             assert gzip.decompress(body).endswith(b"12.0\n")
 
@@ -488,12 +422,90 @@ def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(caught.value) == "cannot listen on mail.example:1: Name or service not known"
 
 
+def test_no_more_descriptors(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """When no descriptor is left for a connection, that is told, an idle one gives way, and serving goes on."""
+    monkeypatch.setattr(connections, "_RETRY", 0.01)
+    failing = [errno.ECONNABORTED, errno.EMFILE]
+    held: list[asyncio.StreamReader] = []
+
+    class Listener(socket.socket):
+        def accept(self) -> tuple[socket.socket, object]:
+            accepted = super().accept()
+            if held and failing:
+                accepted[0].close()
+                raise OSError(failing[0], os.strerror(failing.pop(0)))
+            return accepted
+
+    async def scenario() -> None:
+        [made] = server.listen(["127.0.0.1:0"])
+        running = Serving(make_app(), [Listener(made.family, made.type, made.proto, fileno=made.detach())])
+        port = running.port
+        assert (await fetch(port))[0].status == 200
+        reader, writer = await drip(port)
+        assert (await fetch(port))[0].status == 200
+        held.append(reader)
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                await fetch(port)
+        assert await ended(reader) == b""
+        assert (await fetch(port))[0].status == 200
+        writer.close()
+        running.stop.set()
+        await asyncio.wait_for(running.task, DEADLINE)
+
+    run(scenario)
+    assert [record.getMessage() for record in caplog.records] == ["a connection cannot be accepted"]
+
+
+def test_a_listener_that_is_none_ends_the_server() -> None:
+    """A socket that nothing can be accepted from is an error, and no endless loop."""
+
+    async def scenario() -> None:
+        with pytest.raises(OSError, match="Invalid argument"):
+            await server.serve(make_app(), [socket.socket()], asyncio.Event())
+
+    run(scenario)
+
+
+def test_memory_is_given_back_after_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When most of many connections have ended, free memory is given back, once; after a few nothing is done."""
+    given: asyncio.Queue[None] = asyncio.Queue()
+    monkeypatch.setattr(connections, "give_back", lambda: given.put_nowait(None))
+    monkeypatch.setattr(connections, "_SETTLED", 0)
+
+    async def scenario() -> None:
+        async with serving(make_app()) as running:
+            for _ in range(40):
+                await fetch(running.port)
+            assert given.empty()
+            crowd = [await drip(running.port) for _ in range(40)]
+            assert (await fetch(running.port))[0].status == 200
+            for _, writer in crowd:
+                writer.close()
+            await asyncio.wait_for(given.get(), DEADLINE)
+        assert given.empty()
+
+    run(scenario)
+
+
+def test_give_back() -> None:
+    """Giving memory back works with this C library, or does nothing."""
+    kept = [bytes(1000) for _ in range(1000)]
+    give_back()
+    assert len(kept) == 1000
+
+
 def test_connections_do_not_wait_for_acknowledgements() -> None:
     """What is accepted sends at once (TCP_NODELAY), as an answer is several writes."""
-    (made,) = server.listen(["127.0.0.1:0"])
-    made.setblocking(True)
-    listener = server._Listener(made, server._Connections())
-    with listener, socket.create_connection(listener.getsockname()):
-        connection, _ = listener.accept()
-        with connection:
-            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    async def scenario() -> None:
+        limits = Limits(connections=1, header=1, close=1, grace=1)
+        made = Connections(make_app(), limits, lambda: None)
+        with server.listen(["127.0.0.1:0"])[0] as listener, socket.create_connection(listener.getsockname()):
+            listener.setblocking(True)
+            accepted, _ = listener.accept()
+            made._begin(accepted)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            await made.close()
+
+    run(scenario)
