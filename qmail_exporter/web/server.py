@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from qmail_exporter.web.app import App
     from qmail_exporter.web.tls import Encryption
 
-# Prometheus opens one connection, a pair of Prometheus servers with a curious admin perhaps ten.
-MAX_CONNECTIONS = 128
+# Prometheus opens one connection, a pair of Prometheus servers with a curious admin perhaps ten. The rest is for clients that
+# hold theirs: were there less room than these take, each would push out another, which comes back at once, and a scrape
+# might be pushed out by a wave of them before its handshake is done.
+MAX_CONNECTIONS = 384
 # Connections that the kernel keeps until they are accepted. One more, and its client would try again only after a second.
 BACKLOG = 1024
 # Seconds that requests under way are given to finish when the server stops.
