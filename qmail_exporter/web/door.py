@@ -1,5 +1,7 @@
 """The file of `--web.config.file` as it is now: read again when it, or a file that it names, has changed."""
 
+import os
+import stat
 import time
 from pathlib import Path
 
@@ -108,7 +110,11 @@ def _stamp(path: Path) -> _Stamp:
 
 def _content(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        # Not to wait for who writes to a pipe.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ValueError("it is no file")
             content = file.read(_LARGEST + 1)
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error

@@ -182,3 +182,12 @@ def test_a_wrong_file_at_the_start(tmp_path: Path) -> None:
         with pytest.raises(DoorError) as error:
             Door(path)
         assert str(error.value) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A named pipe that nobody writes to, or a directory, is refused at once."""
+    path = tmp_path / "web.yml"
+    make(path)
+    with pytest.raises(DoorError, match=r"^\S+/web\.yml: (it is no file|Is a directory)$"):
+        Door(path)
