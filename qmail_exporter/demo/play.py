@@ -60,7 +60,7 @@ async def _play(scenario: Scenario) -> None:
 def _program(scenario: Scenario, addresses: Sequence[str], home: Path) -> list[str]:
     return [
         f"A simulated qmail lives in {home}.  Look at:",
-        *(f"  {address}/metrics" for address in addresses),
+        *(f"  {address}/, the status page, and {address}/metrics" for address in addresses),
         f"  {home}/log/current, its log, and {home}/queue, its queue",
         "What happens:",
         *(f"  {line}" for line in scenario.describe()),
