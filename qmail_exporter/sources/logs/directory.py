@@ -49,12 +49,19 @@ class Directory:
         # if it lost its last name meanwhile, or there is a `processed` alone, another look shows what becomes of it.
         previous = _open_previous(os.path.join(self._path, "previous"))
         try:
+            # A listing can miss a file that gets another name meanwhile, as svlogd's do when their processor has ended: under
+            # the old it is gone, under the new it was not there yet. The next listing has it.
             names = os.listdir(self._path)
+            steady = set(names) == set(os.listdir(self._path))
             found = self._finished(names)
         except OSError:
             if previous:
                 previous.close()
             raise
+        if not steady:
+            if previous:
+                previous.close()
+            return None
         if previous is None:
             return None if patient and "processed" in names else found
         if any(archive.inode == previous.inode for archive in found):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmail_exporter.sources.logs import Follower, LogFiles, open_log
+from qmail_exporter.sources.logs.directory import Directory
 
 Follow = Callable[[object], Follower]
 Processor = Callable[[bytes], bytes] | None
@@ -586,3 +587,15 @@ def test_losses_are_a_counter(log: Multilog, follow: Follow) -> None:
     first, second = follow(log.path), follow(log.path)
     first.losses["long_line"] += 1
     assert second.losses == Counter()
+
+
+def test_a_listing_that_missed_a_file_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a second listing shows another name, as one was just being changed, the look does not succeed."""
+    (tmp_path / "@400000006ab13b8a00000000.s").write_bytes(b"x\n")
+    found = Directory(str(tmp_path), Counter())
+    real, missed = os.listdir, [True]
+    monkeypatch.setattr(os, "listdir", lambda path: [] if missed and missed.pop() else real(path))
+    assert found.archives() is None
+    assert [archive.key for archive in found.archives() or []] == ["@400000006ab13b8a00000000"]
