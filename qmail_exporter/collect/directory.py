@@ -6,7 +6,7 @@ lines are taken in.  So a message of which the log tells has been looked at in a
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from time import monotonic
 
@@ -237,7 +237,7 @@ class QueueWatch:
                 self.errors["queue", "open"] += 1
             return
         self.renewals += 1
-        self.watcher = self._watch(self.tree)
+        self.watcher = self._watch(self.tree, later=True)  # the sweep goes on with that
         self._tell_broken(self.tree)
         logger.info("queue opened", queue=self.name, path=self.path, split=self.tree.split)
         self.sweeps.want("start" if not self.sweeps.done else "replaced")
@@ -246,14 +246,29 @@ class QueueWatch:
         self.close()
         self._open()
 
-    def _watch(self, tree: Tree) -> Watcher | None:
+    def cover(self, tree: Tree) -> Iterator[int]:
+        """Watch the directories of one number after the other; gives each number when its directories may be listed."""
+        for number in range(tree.split):
+            if self.watcher is not None:
+                try:
+                    self.watcher.cover(number)
+                except WatchError as error:
+                    self.watcher.close()
+                    self.watcher = None
+                    self._tell_unwatched(error)
+            yield number
+
+    def _watch(self, tree: Tree, *, later: bool = False) -> Watcher | None:
         try:
-            return Watcher(self.path, {area: tree.directories(area) for area in tree.areas})
+            return Watcher(self.path, {area: tree.directories(area) for area in tree.areas}, later=later)
         except WatchError as error:
-            self.why_unwatched = error
-            self.errors["inotify", "watch"] += 1
-            self._tell(f"not watched, looking everywhere instead: {error.strerror}", path=error.filename)
+            self._tell_unwatched(error)
             return None
+
+    def _tell_unwatched(self, error: WatchError) -> None:
+        self.why_unwatched = error
+        self.errors["inotify", "watch"] += 1
+        self._tell(f"not watched, looking everywhere instead: {error.strerror}", path=error.filename)
 
     def _try_again(self) -> None:
         """What could not be opened, read or watched may have become so."""

@@ -28,6 +28,8 @@ def everywhere(watch: "QueueWatch", tree: Tree, reason: str) -> Iterator[float]:
             logger.info("scanning in one process", queue=watch.name, why=error.strerror)
         else:
             return
+    for _ in watch.cover(tree):
+        yield 0.0
     looked = 0
     for part in watch.queue.parts():
         for msg in part:
@@ -48,32 +50,42 @@ def _apart(watch: "QueueWatch", tree: Tree) -> Iterator[float]:
     Raises:
         ApartError: there are no other processes, or they did not come to the end.
     """
-    queue, progress, whole = watch.queue, 0.0, False
+    queue, whole = watch.queue, False
     terms = queue.log_since, queue.send_since
     watch.apart = True
     try:
-        with closing(scan_apart(tree, queue.share)) as steps:
-            for step in steps:
-                watch.waiting = step is None
-                if step is not None:
-                    watch.read_events()
-                    progress = step.progress
-                    if step.gathered is not None:
-                        queue.absorb(step.gathered)
-                    for msg, message in step.found:
-                        watch.take(msg, message)
-                yield progress
+        yield from _taken(watch, tree)
         for _ in queue.sort():
-            yield progress
+            yield 1.0
         whole = True
         if terms != (queue.log_since, queue.send_since):
             for _ in queue.reschedule():
-                yield progress
+                yield 1.0
     finally:
         if not whole:  # the model is gone on with, or emptied message by message
             for _ in queue.sort():
                 pass
         watch.waiting = watch.apart = False
+
+
+def _taken(watch: "QueueWatch", tree: Tree) -> Iterator[float]:
+    """Begin the watches while other processes scan what is watched, and take what they find."""
+    progress = 0.0
+    with closing(scan_apart(tree, watch.queue.share)) as steps:
+        covered = watch.cover(tree)
+        for step in steps:
+            number = next(covered, None)
+            if number is not None:
+                steps.admit(number)
+            watch.waiting = step is None and number is None
+            if step is not None:
+                watch.read_events()
+                progress = step.progress
+                if step.gathered is not None:
+                    watch.queue.absorb(step.gathered)
+                for msg, message in step.found:
+                    watch.take(msg, message)
+            yield progress
 
 
 def _check(watch: "QueueWatch", msg: int, message: Message | None, reason: str) -> None:

@@ -72,6 +72,10 @@ State: TypeAlias = tuple[
 ]
 """A `Message` as a tuple of plain values, the sender by its number, in which form it goes from one process to another."""
 
+Glance: TypeAlias = tuple[int, int, int, int, int, int, int, bytes]
+"""A preprocessed message with a file in one channel: its number, then as a `Message` has them arrival, size, sender by
+its number, birth and change of the `info` file, and as a `ChannelFile` has them mtime and content."""
+
 
 class Todo(NamedTuple):
     """A `todo` file: uid and pid of the qmail-queue that wrote it, sender and recipients as it was given them."""
@@ -95,6 +99,12 @@ class ChannelCount(NamedTuple):
     pending: int
     done: int
     domains: dict[str, int]
+
+
+def state_of(glance: Glance, channel: str) -> State:
+    """Return the state of a message that has a file in that channel."""
+    _, arrival_ns, size, sender, birth, changed, mtime, content = glance
+    return arrival_ns, size, False, sender, birth, changed, ((channel, content, mtime),), False
 
 
 def sender_kind(sender: bytes) -> Sender:

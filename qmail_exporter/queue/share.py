@@ -5,12 +5,13 @@ model, which would otherwise be at work for as long as they are.  A share goes t
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import TypeAlias
 
-from qmail_exporter.formats.envelope import State
+from qmail_exporter.formats.envelope import Glance
 from qmail_exporter.queue.domains import domain_of
-from qmail_exporter.queue.table import DONE, FAILED, NEVER, NO_CHANNEL, NOT_DEFERRED, pack
+from qmail_exporter.queue.table import DONE, NEVER, NO_CHANNEL, NOT_DEFERRED, pack
 
 Packed: TypeAlias = tuple[bytes, bytes, list[str], list[str]]
 """Message numbers of eight bytes each, as many rows, and the names of the channels and domains that these have by number.
@@ -38,42 +39,83 @@ class Share:
         self._rows = bytearray()
         self._channels: dict[str, int] = {}
         self._domains: dict[str, int] = {}
-        self._known: dict[bytes, int] = {}  # the same, by what follows the "@"
+        self._known: dict[bytes, int] = {}  # the same, by what follows the "@", with the NUL
 
     @property
     def full(self) -> bool:
         """Whether it is time to pack it."""
         return len(self._ids) >= MOST
 
-    def add(self, msg: int, state: State) -> bool:
-        """Make a row of a message that no share has yet; returns False, and does nothing, where that takes more than a row."""
-        arrival_ns, size, todo, sender, birth, changed, files, failed = state
-        if len(files) != 1 or todo or birth is None or sender is None:
-            return False
-        name, content, mtime = files[0]
-        if content.count(b"\0") != 1 or content[-1]:
-            return False
-        flags, domain = FAILED if failed else 0, 0
-        if content[0] == _TO_DO:
-            if name != "local":
-                _, _, end = content.rpartition(b"@")
-                domain = self._known.get(end) or self._domain(content, end)
-        elif content[0] == _IS_DONE:
-            flags |= DONE
-        else:
-            return False
-        channel = self._channels.setdefault(name, len(self._channels))
-        if channel >= NO_CHANNEL:
-            return False
-        due = NEVER if self._due is None else self._due(name, mtime, NEVER, (arrival_ns, birth, changed))
-        self._ids.append(msg)
-        self._rows += pack(
-            arrival_ns, size, birth, changed, mtime, NEVER, due, domain, flags, sender, channel, NOT_DEFERRED
+    def add(self, channel: str, glances: list[Glance]) -> list[Glance]:
+        """Make rows of messages that no share has yet; those of which that takes more than a row are returned, and left."""
+        number = self._channels.setdefault(channel, len(self._channels))
+        if number >= NO_CHANNEL or not glances:
+            return glances
+        left: list[Glance] = []
+        flags: Iterable[int] = repeat(0)
+        domains: Sequence[int] = self._recall(channel, [one[-1] for one in glances])
+        if -1 in domains:
+            told = [
+                (0, domain) if domain >= 0 else self._tell(channel, one[-1])
+                for one, domain in zip(glances, domains, strict=True)
+            ]
+            left = [one for one, row in zip(glances, told, strict=True) if row is None]
+            glances = [one for one, row in zip(glances, told, strict=True) if row is not None]
+            if not glances:
+                return left
+            flags, domains = zip(*filter(None, told), strict=True)
+        ids, arrivals_ns, sizes, senders, births, changes, mtimes, _ = zip(*glances, strict=True)
+        dues: Iterable[int] = repeat(NEVER)
+        if self._due is not None:
+            ages = zip(arrivals_ns, births, changes, strict=True)
+            dues = map(self._due, repeat(channel), mtimes, repeat(NEVER), ages)
+        self._ids.extend(ids)
+        never, numbers, reasons = repeat(NEVER), repeat(number), repeat(NOT_DEFERRED)
+        columns = (
+            arrivals_ns,
+            sizes,
+            births,
+            changes,
+            mtimes,
+            never,
+            dues,
+            domains,
+            flags,
+            senders,
+            numbers,
+            reasons,
         )
-        return True
+        self._rows += b"".join(map(pack, *columns))
+        return left
 
-    def _domain(self, content: bytes, end: bytes) -> int:
-        """The number of the domain of a file's one address, which ends so; remembered, unless it has no "@" or is a long one."""
+    def _recall(self, channel: str, contents: list[bytes]) -> list[int]:
+        """The number of the domain of each file's one address, which waits, as far as it is remembered; -1 for all others."""
+        if channel == "local":
+            return [
+                0 if content.count(0) == 1 and content[0] == _TO_DO and not content[-1] else -1
+                for content in contents
+            ]
+        known = self._known
+        return [
+            known.get(content.rpartition(b"@")[2], -1)
+            if content.count(0) == 1 and content[0] == _TO_DO
+            else -1
+            for content in contents
+        ]
+
+    def _tell(self, channel: str, content: bytes) -> tuple[int, int] | None:
+        """The flags, and the number of the domain, of a message with such a file; None if it does not have one recipient."""
+        if content.count(0) != 1 or content[-1]:
+            return None
+        if content[0] == _IS_DONE:
+            return DONE, 0
+        if content[0] != _TO_DO:
+            return None
+        return 0, 0 if channel == "local" else self._domain(content)
+
+    def _domain(self, content: bytes) -> int:
+        """The number of the domain of a file's one address; remembered by its end, unless that has no "@" or is long."""
+        _, _, end = content.rpartition(b"@")
         domain = self._domains.setdefault(domain_of(content[1:-1]), len(self._domains) + 1)
         if len(end) < min(len(content), _LONG):
             self._known[end] = domain

@@ -7,15 +7,16 @@ parent takes it from there in steps, and never waits.  Guaranteed:
   the fork.  It may have changed since then, even gone, before the step is read: who looks at messages meanwhile must not
   let an older state replace a newer one.
 - Messages that the `Gatherer` takes are in what it packs instead.
+- A child lists the directories of a number once the parent has admitted it by that number, which is when they are watched.
 - A child opens what a scan opens, through the directory that the parent has open, and writes to its pipe alone.  It
   keeps none of the parent's other descriptors but 0 to 2, runs none of its signal handlers or exit handlers, and takes no
   lock that another thread of the parent could have held at the fork: it neither logs, imports nor prints.
-- It ends when the parent does or closes the pipe, at its next write; a full pipe holds it up until the parent reads.
+- It ends when the parent does or closes the pipes, at its next write or number; a full pipe holds it up until the parent
+  reads.
 - Should one fail in any way the parent gets an `ApartError`, never an end that looks like one: a scan is complete when
   the last frame of each pipe has said so.  Who took the steps knows what has come by then, so that `Tree.scan` can go on.
 
-A frame is a length of 4 bytes and the `marshal` of `(found, progress, broken, gathered)`, of which `Tree.states` gives the
-first two, or of None at the end.
+A frame is a length of 4 bytes and the `marshal` of `(found, progress, broken, gathered)`, or of None at the end.
 """
 
 import errno
@@ -30,9 +31,10 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, NoReturn, Protocol
 
-from qmail_exporter.formats.envelope import Message, State
+from qmail_exporter.formats.envelope import Glance, Message, state_of
 from qmail_exporter.sources.scan import Tree, messages
 
 MOST = 2
@@ -54,8 +56,8 @@ class Gatherer(Protocol):
     def full(self) -> bool:
         """Whether it is time to `pack`."""
 
-    def add(self, msg: int, state: State, /) -> bool:
-        """Take a message; False where it does not, and the message is to go through the pipe by itself."""
+    def add(self, channel: str, glances: list[Glance], /) -> list[Glance]:
+        """Take messages; returns those that it does not take, which are to go through the pipe by themselves."""
 
     def pack(self) -> Any:
         """Return what was taken, as `marshal` takes it, and begin anew."""
@@ -120,6 +122,12 @@ class ApartScan(Iterator["Step | None"]):
             raise StopIteration
         raise ApartError(errno.EPIPE, "the scanning processes were ended", self._tree.path)
 
+    def admit(self, number: int) -> None:
+        """Let the directories of that number be listed; those of a child are to be admitted in order."""
+        for child in self._children:
+            if number in child.numbers:
+                child.admit()
+
     def close(self) -> None:
         """End the children, reap them, and let go of the pipes; may be called at any time, and again."""
         while self._children:
@@ -158,18 +166,29 @@ class _Child:
     """A child and its pipe."""
 
     def __init__(self, tree: Tree, numbers: range, gather: Callable[[], Gatherer]) -> None:
+        self.numbers = numbers
         self._buffer = bytearray()
-        self.pipe, writer = os.pipe2(os.O_CLOEXEC)
+        ends: list[int] = []
         try:
+            ends += os.pipe2(os.O_CLOEXEC)
+            ends += os.pipe2(os.O_CLOEXEC)
+            self.pipe, writer, gate, self._gate = ends
             with suppress(OSError):  # only so that a child need not wait for the parent at every step
                 fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE)
             os.set_blocking(self.pipe, False)
-            self._pid = _fork(tree, numbers, gather, writer)
+            os.set_blocking(self._gate, False)
+            self._pid = _fork(tree, numbers, gather, _Pipes(gate, writer))
         except BaseException:
-            os.close(self.pipe)
+            for end in ends:
+                os.close(end)
             raise
-        finally:
-            os.close(writer)
+        os.close(gate)
+        os.close(writer)
+
+    def admit(self) -> None:
+        """Let the directories of one more number be listed."""
+        with suppress(OSError):  # it has ended, which `receive` tells; the pipe has room for every number
+            os.write(self._gate, b"\0")
 
     def receive(self) -> bytes | None:
         """The next frame, if it is whole.
@@ -205,6 +224,7 @@ class _Child:
         if not pid:
             return "already"
         os.close(self.pipe)
+        os.close(self._gate)
         try:
             if kill:
                 os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
@@ -217,7 +237,14 @@ class _Child:
 # --- the child
 
 
-def _fork(tree: Tree, numbers: range, gather: Callable[[], Gatherer], writer: int) -> int:
+class _Pipes(NamedTuple):
+    """A child's ends: it waits at one, and writes to the other."""
+
+    gate: int
+    writer: int
+
+
+def _fork(tree: Tree, numbers: range, gather: Callable[[], Gatherer], pipes: _Pipes) -> int:
     # No handler may run between the fork and the child's giving it up.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -226,31 +253,32 @@ def _fork(tree: Tree, numbers: range, gather: Callable[[], Gatherer], writer: in
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
-            _run(tree, numbers, gather, writer)
+            _run(tree, numbers, gather, pipes)
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _run(tree: Tree, numbers: range, gather: Callable[[], Gatherer], writer: int) -> NoReturn:
+def _run(tree: Tree, numbers: range, gather: Callable[[], Gatherer], pipes: _Pipes) -> NoReturn:
     status = 1
     try:
         gc.disable()  # a scan makes no cycles, and a collection would touch, and so copy, all the parent's memory
-        _give_up_all_but((0, 1, 2, tree.fileno(), writer))
+        _give_up_all_but((0, 1, 2, tree.fileno(), *pipes))
         with suppress(OSError):
             os.nice(_NICE)
         told, gatherer = set(tree.broken), gather()
-        for found, progress in tree.states(lambda _: False, numbers):
-            rest = [pair for pair in found if not gatherer.add(*pair)]
+        for channel, glances, found, progress in tree.walk(numbers, admit=partial(_wait, pipes.gate)):
+            left = gatherer.add(channel, glances) if glances else []
+            rest = found + [(one[0], state_of(one, channel)) for one in left]
             broken = [
                 (area, error.errno, error.strerror, error.filename)
                 for area, error in tree.broken.items()
                 if area not in told
             ]
             told.update(tree.broken)
-            _write(writer, (rest, progress, broken, gatherer.pack() if gatherer.full else None))
-        _write(writer, ([], 1.0, [], gatherer.pack()))
-        _write(writer, None)
+            _write(pipes.writer, (rest, progress, broken, gatherer.pack() if gatherer.full else None))
+        _write(pipes.writer, ([], 1.0, [], gatherer.pack()))
+        _write(pipes.writer, None)
         status = 0
     finally:
         os._exit(status)  # whatever was raised: nothing of the parent's may run here
@@ -268,6 +296,11 @@ def _give_up_all_but(kept: tuple[int, ...]) -> None:
         if int(name) not in kept:
             with suppress(OSError):  # the one that listed them
                 os.close(int(name))
+
+
+def _wait(gate: int, _number: int) -> None:
+    if not os.read(gate, 1):
+        raise EOFError  # the parent has gone
 
 
 def _write(pipe: int, content: Any) -> None:

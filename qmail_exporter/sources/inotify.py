@@ -129,6 +129,8 @@ class Watcher:
     Args:
         path: the queue directory.
         areas: for each area, the directories below it that hold its files, as `Tree.directories` gives them.
+        later: leave the numbered directories to `cover`.  To begin a watch on a directory takes the kernel as long as
+            there are names of it in its cache: half a microsecond each.
 
     Attributes:
         unwatched: why a directory of an area is not watched, by area.
@@ -137,9 +139,10 @@ class Watcher:
         WatchError: the kernel gives no inotify instance, or no more watches.
     """
 
-    def __init__(self, path: str, areas: dict[str, list[str]]) -> None:
+    def __init__(self, path: str, areas: dict[str, list[str]], *, later: bool = False) -> None:
         self.unwatched: dict[str, OSError] = {}
         self._path = path
+        self._left: dict[int, list[tuple[str, str]]] = {}  # areas and directories by number
         # WatchManager takes ".." out of a path as if there were no links in it, and links are not followed here.
         self._real = os.path.realpath(path)
         try:
@@ -152,11 +155,26 @@ class Watcher:
             for area, directories in areas.items():
                 if directories != [area]:
                     self._watch(area, area, _COME_AND_GO)
-                for directory in directories:
-                    self._watch(area, directory, _MASKS.get(area, _CHANNEL_MASK))
+                self._begin(area, directories, later=later and area != "todo")
         except BaseException:
             self.close()
             raise
+
+    def _begin(self, area: str, directories: list[str], *, later: bool) -> None:
+        for number, directory in enumerate(directories):
+            if later and directory != area:
+                self._left.setdefault(number, []).append((area, directory))
+            else:
+                self._watch(area, directory, _MASKS.get(area, _CHANNEL_MASK))
+
+    def cover(self, number: int) -> None:
+        """Watch the directories of that number, unless they are watched.
+
+        Raises:
+            WatchError: the kernel gives no more watches.
+        """
+        for area, directory in self._left.pop(number, ()):
+            self._watch(area, directory, _MASKS.get(area, _CHANNEL_MASK))
 
     def close(self) -> None:
         """Give the watches back."""

@@ -13,32 +13,45 @@ A bounce is told by the size of its `info`.  Where indimail keeps header fields 
 import os
 import re
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import islice
-from typing import Any, NamedTuple, TypeAlias
+from itertools import combinations, islice
+from typing import Any, NamedTuple
 
-from qmail_exporter.formats.envelope import ChannelFile, Message, Sender, State, message_id, sender_kind
-from qmail_exporter.sources.layout import DIRECTORY, FILE, Absent, Layout, Place
+from qmail_exporter.formats.envelope import (
+    ChannelFile,
+    Glance,
+    Message,
+    Sender,
+    State,
+    message_id,
+    sender_kind,
+    state_of,
+)
+from qmail_exporter.sources.glance import FAR, glances
+from qmail_exporter.sources.layout import DIRECTORY, Absent, Layout, Place
 
 __all__ = ["Absent", "Found", "Scanned", "Tree", "messages"]
 
 _STEP = 256  # messages: about 4 ms
 _STEP_CONTENT = 1 << 18  # bytes of channels' files
 _LISTED = 4096  # names: about 2 ms
-_FAR = (1 << 62) // 10**9  # seconds; a hostile time must fit where times are kept, in nanoseconds
 _YOUNG = 2  # seconds, for a file system whose clock is coarse
 _TODO_HEAD = 4096
-_SMALL = 4096  # bytes of a channel's file: that of a list is longer
 _NUMBERS = re.compile("(?:[1-9][0-9]{0,17} ?)+", re.ASCII)
-_KIND, _REGULAR = 0o170000, 0o100000  # S_IFMT and S_IFREG
 # As many bytes of the sender as tell its kind: a bounce's has fewer than five.
 _TODO_SENDER = re.compile(rb"(?:[a-z][^\0]*\0){0,8}F([^\0]{0,4}\0|[^\0]{5})")
 _SENDERS: dict[int | None, Sender | None] = {None: None, **{sender.value: sender for sender in Sender}}
 _tuple: Any = tuple.__new__  # past the constructors of named tuples, which take twice as long
 
-Found: TypeAlias = tuple[list[tuple[int, State]], float]
-"""A `Scanned` with such tuples."""
+
+class Found(NamedTuple):
+    """One step of a walk: messages that a glance at their file in a channel saw, those looked at, and the progress, 0 to 1."""
+
+    channel: str
+    glances: list[Glance]
+    looked: list[tuple[int, State]]
+    progress: float
 
 
 class Scanned(NamedTuple):
@@ -48,12 +61,7 @@ class Scanned(NamedTuple):
     progress: float
 
 
-class _Listed(NamedTuple):
-    """What listing directories told before their messages are looked at."""
-
-    todo: set[str]
-    failed: set[bytes]
-    since: int  # before todo was listed, Unix seconds
+_NOTHING = Found("", [], [], 0.0)
 
 
 def message(state: State) -> Message:
@@ -85,19 +93,31 @@ class Tree(Layout):
         A message that comes after its directory was listed is not found, and one that gets a `bounce` file after those
         were listed is not found failed: both come through their events.
         """
-        for found, progress in self.states(known):
-            yield Scanned(messages(found), progress)
+        for step in self.walk(range(self.split), known):
+            glances = [(one[0], state_of(one, step.channel)) for one in step.glances]
+            yield Scanned(messages(glances + step.looked), step.progress)
 
-    def states(self, known: Callable[[int], bool], numbers: Sequence[int] | None = None) -> Iterator[Found]:
-        """Scan as `scan` does, giving plain tuples, which `marshal` takes; or only those of the split's `numbers`."""
+    def walk(
+        self,
+        numbers: Sequence[int],
+        known: Callable[[int], bool] | None = None,
+        admit: Callable[[int], object] | None = None,
+    ) -> Iterator[Found]:
+        """Scan some of the numbered directories as `scan` does, giving plain tuples, which `marshal` takes.
+
+        Args:
+            numbers: those of the directories.
+            known: whether a message, by its number, is to be left out.
+            admit: called before the directories of a number are listed.
+        """
         since = int(time.time()) - _YOUNG
-        todo = yield from self._every_name("todo")
-        failed = yield from self._every_name("bounce")
-        listed = _Listed(todo, {name.encode("utf-8", "surrogateescape") for name in failed}, since)
-        numbers = range(self.split) if numbers is None else numbers
+        odd = yield from self._every_name("todo")
+        odd |= yield from self._every_name("bounce")
         for before, number in enumerate(numbers):
-            for found, done in self._in_directory(number, known, listed):
-                yield found, (before + done) / len(numbers)
+            if admit is not None:
+                admit(number)
+            for found in self._in_directory(number, known, odd, since):
+                yield found._replace(progress=(before + found.progress) / len(numbers))
 
     # --- one message
 
@@ -144,37 +164,74 @@ class Tree(Layout):
 
     # --- every message
 
-    def _in_directory(self, number: int, known: Callable[[int], bool], listed: _Listed) -> Iterator[Found]:
-        """Look at the messages of one numbered directory: a glance where that is enough, in steps."""
+    def _in_directory(
+        self, number: int, known: Callable[[int], bool] | None, odd: set[str], since: int
+    ) -> Iterator[Found]:
+        """Look at the messages of one numbered directory, in steps: a glance where that is enough, but never at `odd` ones."""
         with ExitStack() as stack:
             mess, info, *channels = (
                 stack.enter_context(self._open(area, f"{area}/{number}"))
                 for area in ("mess", "info", *self.channels)
             )
-            holders: dict[str, Place | None] = {}
-            for channel in filter(None, channels):
-                names = yield from self._names(channel)
-                several = holders.keys() & names
-                holders.update(dict.fromkeys(names, channel))
-                holders.update(dict.fromkeys(several))
-                yield [], 0.0
-            holders.update(dict.fromkeys(listed.todo & holders.keys()))
             names = yield from self._names(mess)
-            for begin in range(0, len(names), _STEP):
-                part = _numbered(names[begin : begin + _STEP])
-                wanted = [pair for pair in part if pair[0] % self.split == number and not known(pair[0])]
-                found, rest = _glances(wanted, mess, info, holders, listed)
-                content = 0
-                for msg in rest:
-                    if state := self._look(msg):
-                        found.append((msg, state))
-                        content += sum([len(file[1]) for file in state[6]])
-                    if content > _STEP_CONTENT:
-                        yield found, begin / len(names)
-                        found, content = [], 0
-                yield found, min((begin + _STEP) / len(names), 1.0)
-            if not names:
-                yield [], 1.0
+            count, done, rest = max(len(names), 1), 0, names
+            if mess and info:
+                plain, rest = yield from self._sorted_out(channels, names, odd)
+                for place, of_channel in plain:
+                    for begin in range(0, len(of_channel), _STEP):
+                        wanted = self._wanted(of_channel[begin : begin + _STEP], number, known)
+                        seen, left = glances(wanted, mess, info, place, since)
+                        rest += map(str, left)
+                        done += _STEP
+                        yield Found(place.area, seen, [], min(done / count, 1.0))
+        for begin in range(0, len(rest), _STEP):
+            done += _STEP
+            wanted = self._wanted(rest[begin : begin + _STEP], number, known)
+            for looked in self._looks(wanted):
+                yield Found("", [], looked, min(done / count, 1.0))
+        yield Found("", [], [], 1.0)
+
+    def _sorted_out(
+        self, channels: list[Place | None], names: list[str], odd: set[str]
+    ) -> Generator[Found, None, tuple[list[tuple[Place, list[str]]], list[str]]]:
+        """Tell messages that have a file in just one channel, by channel, from all others; `odd` are among the others."""
+        places = [place for place in channels if place is not None]
+        listed = []
+        for place in places:
+            listed.append((yield from self._names(place)))
+            yield _NOTHING
+        present, met = set(names), set(odd)
+        for one, other in combinations(listed, 2):
+            met.update(set(one).intersection(other))
+        plain = [
+            (place, [name for name in of_channel if name in present and name not in met])
+            for place, of_channel in zip(places, listed, strict=True)
+        ]
+        present.difference_update(*[of_channel for _, of_channel in plain])
+        return plain, list(present)
+
+    def _wanted(self, names: list[str], number: int, known: Callable[[int], bool] | None) -> dict[int, bytes]:
+        """Return the message numbers that names are, each with its name; what does not belong there, or is known, is left out."""
+        ids = _numbers(names)
+        if {msg % self.split for msg in ids} != {number} or known is not None:
+            ids = {
+                msg: name
+                for msg, name in ids.items()
+                if msg % self.split == number and (known is None or not known(msg))
+            }
+        return ids
+
+    def _looks(self, ids: Iterable[int]) -> Iterator[list[tuple[int, State]]]:
+        """Look at messages, in steps that do not hold too much."""
+        looked, content = [], 0
+        for msg in ids:
+            if state := self._look(msg):
+                looked.append((msg, state))
+                content += sum([len(file[1]) for file in state[6]])
+            if content > _STEP_CONTENT:
+                yield looked
+                looked, content = [], 0
+        yield looked
 
     def _every_name(self, area: str) -> Generator[Found, None, set[str]]:
         """List all directories of an area, in steps."""
@@ -195,7 +252,7 @@ class Tree(Layout):
                 while chunk := list(islice(entries, _LISTED)):
                     names += [entry.name for entry in chunk if entry.is_file(follow_symlinks=False)]
                     if len(chunk) == _LISTED:
-                        yield [], 0.0
+                        yield _NOTHING
         except OSError as error:
             self._break(place.area, place.below, error)
         return names
@@ -215,84 +272,19 @@ class Tree(Layout):
             os.close(fd)
 
 
-def _numbered(names: list[str]) -> list[tuple[int, str]]:
-    """Return the message numbers that names are, and the names; what is no number is left out."""
-    if _NUMBERS.fullmatch(" ".join(names)):
-        return list(zip(map(int, names), names, strict=True))
-    ids = [message_id(name.encode()) if name.isascii() else None for name in names]
-    return [(msg, name) for msg, name in zip(ids, names, strict=True) if msg is not None]
-
-
-def _glances(
-    wanted: list[tuple[int, str]],
-    mess: Place | None,
-    info: Place | None,
-    holders: dict[str, Place | None],
-    listed: _Listed,
-) -> tuple[list[tuple[int, State]], list[int]]:
-    """Look at messages in the way that is enough for most; this is where a scan spends its time.
-
-    Enough it is for a message that was preprocessed a while ago, has a small file in one channel, which `holders` tells,
-    and is no double bounce.  Returns the states of these, and the numbers of all others, or of those of which something
-    failed: they take a look.
-    """
-    found: list[tuple[int, State]] = []
-    plain, rest = [], []
-    for msg, name in wanted:
-        if channel := holders.get(name):
-            plain.append((msg, name.encode(), channel))
-        else:
-            rest.append(msg)
-    if mess is None or info is None:
-        return found, [msg for msg, _ in wanted]
-    # One kind of call after the other takes less time than to take turns.
-    try:
-        of_mess = [os.stat(name, dir_fd=mess.fd, follow_symlinks=False) for _, name, _ in plain]
-        of_info = [os.stat(name, dir_fd=info.fd, follow_symlinks=False) for _, name, _ in plain]
-    except OSError:
-        return found, [msg for msg, _ in wanted]
-    for (msg, raw, holder), m, i in zip(plain, of_mess, of_info, strict=True):
-        state = _glance(raw, holder, m, i, listed)
-        if state is None:
-            rest.append(msg)
-        else:
-            found.append((msg, state))
-    return found, rest
-
-
-def _glance(name: bytes, channel: Place, mess: Any, info: Any, listed: _Listed) -> State | None:
-    """Return the state of a message, of whose `mess` and `info` file `os.stat` tells this; None where it takes a look."""
-    arrival, birth = mess[8], info[8]
-    # A message younger than the list of todo may be missing there, and its info and channel's file be incomplete.
-    if info[6] == 6 or not 0 <= arrival < listed.since or not 0 <= birth < _FAR:
-        return None
-    try:
-        fd = os.open(name, FILE, dir_fd=channel.fd)
-    except OSError:
-        return None
-    try:
-        file: Any = os.fstat(fd)
-        content = os.read(fd, _SMALL)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    mtime = file[8]
-    if (
-        (file[0] | info[0] | mess[0]) & _KIND != _REGULAR  # no other kind has just that bit
-        or len(content) == _SMALL
-        or not 0 <= mtime < _FAR
-    ):
-        return None
-    sender = 1 if info[6] == 2 else 0
-    files = ((channel.area, content, mtime),)
-    return mess.st_mtime_ns, mess[6], False, sender, birth, info[9], files, name in listed.failed
+def _numbers(names: list[str]) -> dict[int, bytes]:
+    """Return the message numbers that names are, each with its name; what is no number is left out."""
+    raw = [name.encode("utf-8", "surrogateescape") for name in names]
+    text = " ".join(names)
+    if _NUMBERS.fullmatch(text) and text.count(" ") == len(names) - 1:
+        return dict(zip(map(int, names), raw, strict=True))
+    return {msg: name for name in raw if (msg := message_id(name)) is not None}
 
 
 def _arrival(mess: Any) -> int:
     arrival: int = mess.st_mtime_ns
-    return max(-_FAR * 10**9, min(arrival, _FAR * 10**9))
+    return max(-FAR * 10**9, min(arrival, FAR * 10**9))
 
 
 def _near(moment: int) -> int:
-    return max(-_FAR, min(moment, _FAR))
+    return max(-FAR, min(moment, FAR))

@@ -149,7 +149,7 @@ def test_unwatched_queue_is_polled(
     made = rig(start=False)
     made.send(b"x@y.example")
 
-    def refuse(*_: object) -> Watcher:
+    def refuse(*_: object, **__: object) -> Watcher:
         raise WatchError(
             28, "no more inotify watches to be had: raise sysctl fs.inotify.max_user_watches", "/q"
         )
@@ -310,7 +310,7 @@ def test_unwatched_queue_that_is_replaced_is_noticed(
     """Without events too: a tick sees that the path leads elsewhere."""
     made = rig(start=False)
 
-    def refuse(*_: object) -> Watcher:
+    def refuse(*_: object, **__: object) -> Watcher:
         raise WatchError(28, "no more inotify watches to be had", "/q")
 
     monkeypatch.setattr(directory, "Watcher", refuse)
@@ -416,6 +416,8 @@ def test_scan_in_other_processes_does_not_undo_looks(rig: MakeRig) -> None:
     watch = collection.queues[0]
     watch.sweep()
     assert watch.apart
+    assert watch.tree is not None
+    assert list(watch.cover(watch.tree)) == list(range(watch.tree.split))
     for first, second in ((msgs[0], msgs[1]), (msgs[3], msgs[4])):
         made.qmail.touch(first, NOW - 50)
         os.unlink(made.qmail.path("mess", second))
@@ -445,7 +447,7 @@ def test_failed_other_process_is_made_up_for(
 
     class Dying:
         def __init__(self, tree: Tree, gather: Callable[[], Share]) -> None:
-            self._found = [pair for found, _ in tree.states(lambda _: False) for pair in found]
+            self._glances = [one for step in tree.walk(range(tree.split)) for one in step.glances]
             self._share = gather()
             self._left = 2
 
@@ -456,9 +458,11 @@ def test_failed_other_process_is_made_up_for(
             self._left -= 1
             if not self._left:
                 raise ApartError(32, "a scanning process ended early", "/queue")
-            taken = [self._share.add(*pair) for pair in self._found[:3]]
-            assert all(taken)
+            assert not self._share.add("remote", self._glances[:3])
             return Step([], self._share.pack(), 0.5)
+
+        def admit(self, number: int) -> None:
+            pass
 
         def close(self) -> None:
             pass

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmail_exporter.formats import FormatError
-from qmail_exporter.formats.envelope import ChannelFile, Message, Sender, State
+from qmail_exporter.formats.envelope import ChannelFile, Glance, Message, Sender, State, state_of
 from qmail_exporter.queue import Queue, share, table
 from qmail_exporter.queue.domains import domain_of
 from qmail_exporter.queue.share import Share
@@ -42,7 +42,20 @@ STATES = st.builds(
     st.one_of(st.none(), MOMENTS), FILES, MOMENTS, st.booleans(),
 )  # fmt: skip
 QUEUES = st.dictionaries(st.one_of(st.integers(1, 40), st.integers(1, 2**63 - 1)), STATES, max_size=40)
-SIMPLE: State = (5 * SECOND, 100, False, 0, 7, 8, (("remote", b"Ta@x.example\0", 9),), False)
+SIMPLE: Glance = (1, 5 * SECOND, 100, 0, 7, 8, 9, b"Ta@x.example\0")
+
+
+def with_content(msg: int, content: bytes) -> Glance:
+    return (msg, *SIMPLE[1:7], content)
+
+
+def glanced(msg: int, state: State) -> tuple[str, list[Glance]]:
+    """What a glance would tell of a message, if one is enough."""
+    arrival_ns, size, todo, sender, birth, changed, files, failed = state
+    if len(files) != 1 or todo or failed or birth is None or sender not in {0, 1}:
+        return "", []
+    [(channel, content, mtime)] = files
+    return channel, [(msg, arrival_ns, size, sender, birth, changed, mtime, content)]
 
 
 def applied(queue: Queue, states: dict[int, State]) -> None:
@@ -55,14 +68,21 @@ def applied(queue: Queue, states: dict[int, State]) -> None:
 def absorbed(queue: Queue, states: dict[int, State], shares: int) -> int:
     """Have that many processes, as it were, take turns; return how many messages were gathered."""
     gathering = [queue.share() for _ in range(shares)]
-    rest = {
-        msg: state
-        for place, (msg, state) in enumerate(states.items())
-        if not gathering[place % shares].add(msg, state)
-    }
+    rest = dict(states)
+    for place in range(shares):
+        by_channel: dict[str, list[Glance]] = {}
+        for msg, state in list(states.items())[place::shares]:
+            channel, glances = glanced(msg, state)
+            by_channel.setdefault(channel, []).extend(glances)
+        for channel, glances in by_channel.items():
+            left = gathering[place].add(channel, glances)
+            for one in glances:
+                assert state_of(one, channel) == states[one[0]]
+                if one not in left:
+                    del rest[one[0]]
     applied(queue, rest)
-    for one in gathering:
-        queue.absorb(one.pack())
+    for taken in gathering:
+        queue.absorb(taken.pack())
     for _ in queue.sort():
         pass
     return len(states) - len(rest)
@@ -121,18 +141,23 @@ def test_absorbing_is_applying(
 
 
 def test_most_messages_are_gathered() -> None:
-    """One recipient, to do or done, in a channel of any name is what a share takes; all else it leaves as it is."""
+    """One recipient, to do or done, in a channel of any name is what a share takes; all else it gives back."""
     taken = Share(None)
-    assert taken.add(1, SIMPLE)
-    assert taken.add(2, (*SIMPLE[:6], (("local", b"Dme\0", 9),), True))
-    assert taken.add(4, (*SIMPLE[:6], (("local", b"Tme\0", 9),), False))
-    for files in [(), SIMPLE[6] * 2, (("remote", b"", 9),), (("remote", b"Ta\0Tb\0", 9),), (("remote", b"Xa\0", 9),), (("remote", b"T\0a", 9),)]:  # fmt: skip
-        assert not taken.add(3, (*SIMPLE[:6], files, False))
-    assert not taken.add(3, (*SIMPLE[:2], True, *SIMPLE[3:]))
-    assert not taken.add(3, (*SIMPLE[:3], None, *SIMPLE[4:]))
-    assert not taken.add(3, (*SIMPLE[:4], None, *SIMPLE[5:]))
+    assert not taken.add("remote", [])
+    assert not taken.add("remote", [SIMPLE])
+    assert not taken.add("local", [with_content(2, b"Dme\0"), with_content(4, b"Tme\0")])
+    odd = [
+        with_content(10 + number, content)
+        for number, content in enumerate(
+            (b"", b"Ta@x\0Tb@x\0", b"Xa\0", b"T\0a", b"Ta@x", b"\0", b"Ta\0b@x.example")
+        )
+    ]
+    for channel in ("local", "remote"):
+        assert taken.add(channel, odd) == odd
+    mixed = [odd[0], with_content(5, b"Tb@x.example\0"), odd[1], with_content(6, b"Db@y.example\0")]
+    assert taken.add("remote", mixed) == odd[:2]
     ids, _, channels, domains = taken.pack()
-    assert (list(array("q", ids)), channels, domains) == ([1, 2, 4], ["remote", "local"], ["x.example"])
+    assert (list(array("q", ids)), channels, domains) == ([1, 2, 4, 5, 6], ["remote", "local"], ["x.example"])
     assert taken.pack() == (b"", b"", [], [])
 
 
@@ -142,7 +167,7 @@ def test_a_share_is_full_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = Share(None)
     assert not taken.full
     for msg in (1, 2):
-        taken.add(msg, SIMPLE)
+        taken.add("remote", [with_content(msg, b"Ta@x\0")])
     assert taken.full
     taken.pack()
     assert not taken.full
@@ -151,9 +176,8 @@ def test_a_share_is_full_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_channels_beyond_what_a_row_can_tell_are_left() -> None:
     """A share has no more channels than the model can number."""
     taken = Share(None)
-    files = [((f"c{number}", b"Ta@x\0", 9),) for number in range(300)]
-    added = [taken.add(number + 1, (*SIMPLE[:6], file, False)) for number, file in enumerate(files)]
-    assert added == [True] * table.NO_CHANNEL + [False] * (300 - table.NO_CHANNEL)
+    left = [bool(taken.add(f"c{number}", [with_content(number, b"Ta@x\0")])) for number in range(300)]
+    assert left == [False] * table.NO_CHANNEL + [True] * (300 - table.NO_CHANNEL)
 
 
 def test_too_many_channels_change_nothing() -> None:
@@ -162,7 +186,7 @@ def test_too_many_channels_change_nothing() -> None:
     for number in range(table.NO_CHANNEL):
         queue.sums.channel(f"c{number}")
     taken = queue.share()
-    taken.add(1, SIMPLE)
+    taken.add("remote", [SIMPLE])
     with pytest.raises(FormatError):
         queue.absorb(taken.pack())
     assert not len(queue)
@@ -174,14 +198,13 @@ def test_rows_that_are_adopted_are_found_once_sorted() -> None:
     queue = Queue()
     taken = queue.share()
     numbers = [msg * 7919 % 10007 + 1 for msg in range(5000)]
-    for msg in numbers:
-        taken.add(msg, (msg * SECOND, *SIMPLE[1:]))
+    assert not taken.add("remote", [(msg, msg * SECOND, *SIMPLE[2:]) for msg in numbers])
     queue.absorb(taken.pack())
     assert sum(1 for _ in queue.sort()) == BUCKETS
     assert sorted(queue) == sorted(numbers)
     assert all(queue.arrival(msg) == msg for msg in numbers)
     assert queue.arrival(20000) is None
-    applied(queue, {20000: SIMPLE})
+    applied(queue, {20000: state_of(SIMPLE, "remote")})
     assert len(queue._table._slabs) == 2
     assert len(queue) == 5001
 
@@ -198,11 +221,10 @@ def test_domains_are_those_of_the_addresses() -> None:
         b"b@" + 300 * b"y",
         b"c@" + 300 * b"y",
     ]
-    for msg, address in enumerate(addresses, 1):
-        taken.add(msg, (*SIMPLE[:6], (("remote", b"T" + address + b"\0", 9),), False))
+    for _ in range(2):
+        assert not taken.add("remote", [with_content(1, b"T" + address + b"\0") for address in addresses])
     *_, domains = packed = taken.pack()
     columns = table.Columns(packed[1])
-    assert [domains[number - 1] for number in columns.domains] == [
-        domain_of(address) for address in addresses
-    ]
+    named = [domains[number - 1] for number in columns.domains]
+    assert named == 2 * [domain_of(address) for address in addresses]
     assert set(columns.dues) == {NEVER}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from qmail_exporter.formats.envelope import Message
+from qmail_exporter.formats.envelope import Glance, Message, state_of
 from qmail_exporter.sources import apart, scan
 from qmail_exporter.sources.apart import ApartError, ApartScan, Step
 from qmail_exporter.sources.scan import Scanned, Tree
@@ -34,11 +34,10 @@ class Even:
         """Whether there are three."""
         return len(self.taken) >= 3
 
-    def add(self, msg: int, state: Any) -> bool:
-        """Take it if it is even."""
-        if msg % 2 == 0:
-            self.taken.append((msg, state))
-        return msg % 2 == 0
+    def add(self, channel: str, glances: list[Glance]) -> list[Glance]:
+        """Take those that are even."""
+        self.taken += [(one[0], state_of(one, channel)) for one in glances if one[0] % 2 == 0]
+        return [one for one in glances if one[0] % 2]
 
     def pack(self) -> list[tuple[int, Any]]:
         """Return what there is."""
@@ -49,13 +48,17 @@ class Even:
 class Nothing(Even):
     """Gathers nothing."""
 
-    def add(self, _msg: int, _state: Any) -> bool:
+    def add(self, _channel: str, glances: list[Glance]) -> list[Glance]:
         """Take none."""
-        return False
+        return glances
 
 
-def scan_apart(tree: Tree) -> ApartScan:
-    return apart.scan_apart(tree, Nothing)
+def scan_apart(tree: Tree, gather: Callable[[], Even] = Nothing) -> ApartScan:
+    """Begin a scan of all there is."""
+    running = apart.scan_apart(tree, gather)
+    for number in range(tree.split):
+        running.admit(number)
+    return running
 
 
 @pytest.fixture
@@ -164,15 +167,35 @@ def test_it_finds_what_a_scan_finds(
     assert not zombies()
 
 
+def test_directories_are_listed_when_admitted(queue: QueueDir, tree: Tree) -> None:
+    """What comes into a directory before its number is admitted is found, and nothing of it before."""
+    fill(queue, 20)
+    with closing(apart.scan_apart(tree, Nothing)) as running:
+        until(lambda: all(state(pid) == "S" for pid in children(running)))  # for a number
+        queue.message(21, b"a@bc", {"remote": b"Tx@y\0"})
+        running.admit(0)
+        taken: dict[int, Message] = {}
+        while len(taken) < 3:
+            assert select.select([running], [], [], PATIENCE)[0]
+            take(iter(lambda: next(running), None), taken)
+        assert sorted(taken) == [7, 14, 21]
+        for number in range(1, 7):
+            running.admit(number)
+        take(steps(running), taken)
+    assert sorted(taken) == list(range(1, 22))
+
+
 def test_what_is_gathered_comes_in_packs(queue: QueueDir, tree: Tree) -> None:
-    """Messages that the gatherer takes are in its packs, of which the last may not be full, and all others are in the steps."""
+    """Glances that the gatherer takes are in its packs, of which the last may not be full, and all else is in the steps."""
     fill(queue, 500)
     whole = found(tree.scan(lambda _: False))
-    with closing(apart.scan_apart(tree, Even)) as running:
+    with closing(scan_apart(tree, Even)) as running:
         taken = list(steps(running))
     gathered = {msg: scan.message(state) for step in taken for msg, state in step.gathered or ()}
-    assert found(iter(taken)) == {msg: message for msg, message in whole.items() if msg % 2}
-    assert gathered == {msg: message for msg, message in whole.items() if not msg % 2}
+    assert gathered == {
+        msg: message for msg, message in whole.items() if msg % 6 == 0
+    }  # a bounce takes no look
+    assert found(iter(taken)) == {msg: message for msg, message in whole.items() if msg % 6}
 
 
 def test_hostile_content(queue: QueueDir, tree: Tree) -> None:
@@ -249,7 +272,7 @@ def test_a_child_that_fails(queue: QueueDir, tree: Tree, monkeypatch: pytest.Mon
         raise MemoryError
 
     fill(queue, 10)
-    monkeypatch.setattr(Tree, "states", fail)
+    monkeypatch.setattr(Tree, "walk", fail)
     with closing(scan_apart(tree)) as running, pytest.raises(ApartError, match="ended early: status 1"):
         found(steps(running))
     assert not zombies()
@@ -302,7 +325,7 @@ def test_no_other_process(queue: QueueDir, tree: Tree, monkeypatch: pytest.Monke
 
 
 def test_what_a_child_keeps(queue: QueueDir, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child keeps the standard descriptors, the queue's and its pipe's, no handler of ours, and is nice."""
+    """A child keeps the standard descriptors, the queue's and its pipes', no handler of ours, and is nice."""
     monkeypatch.setattr(apart, "_PIPE", 4096)
     monkeypatch.setattr(scan, "_STEP", 1)
     fill(queue, 500)
@@ -313,7 +336,8 @@ def test_what_a_child_keeps(queue: QueueDir, tree: Tree, monkeypatch: pytest.Mon
             for pid in children(running):
                 until(lambda pid=pid: os.getpriority(os.PRIO_PROCESS, pid) == nice)  # type: ignore[misc]
                 stop(pid)
-                pipe, *directories = reversed(kept(pid))
+                *directories, gate, pipe = kept(pid)
+                assert gate.startswith("pipe:")
                 assert pipe.startswith("pipe:")
                 assert directories
                 assert all(path.startswith(queue.path) for path in directories)
@@ -326,20 +350,22 @@ def test_what_a_child_keeps(queue: QueueDir, tree: Tree, monkeypatch: pytest.Mon
         signal.signal(signal.SIGUSR1, previous)
 
 
-def test_the_parent_goes(queue: QueueDir) -> None:
-    """Children whose parent is killed end at their next write."""
+@pytest.mark.parametrize("admitted", [0, 7])
+def test_the_parent_goes(queue: QueueDir, admitted: int) -> None:
+    """Children whose parent is killed end at their next write, or where they wait for a number."""
     fill(queue, 300)
     work = (
         "import sys, time; from qmail_exporter.sources import apart, scan\n"
         "scan._STEP = 1; apart._PIPE = 4096\n"
-        "class Nothing: full, add, pack = False, lambda *_: False, lambda _: None\n"
+        "class Nothing: full, add, pack = False, lambda _, channel, glances: glances, lambda _: None\n"
         "running = apart.scan_apart(scan.Tree(sys.argv[1]), Nothing)\n"
-        "while not next(running): pass\n"
+        "for number in range(int(sys.argv[2])): running.admit(number)\n"
+        "while sys.argv[2] != '0' and not next(running): pass\n"
         "print(*(child._pid for child in running._children), flush=True)\n"
         "sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", work, queue.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", work, queue.path, str(admitted)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout
         pids = [int(word) for word in parent.stdout.readline().split()]
@@ -391,10 +417,10 @@ def test_descriptors_at_their_limit(queue: QueueDir, tree: Tree) -> None:
     try:
         with pytest.raises(OSError, match="Too many open files"):
             taken += iter(lambda: os.dup(0), None)
-        for _ in range(4):
+        for _ in range(6):
             with pytest.raises(ApartError, match="Too many open files"):
                 scan_apart(tree)
-            os.close(taken.pop())  # one for epoll, two for a pipe, and one of another's
+            os.close(taken.pop())  # one for epoll, four for pipes, and one of another's
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for fd in taken:

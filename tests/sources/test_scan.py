@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmail_exporter.formats.envelope import MAX_MESSAGE_ID, ChannelFile, Message, Sender, message_id
-from qmail_exporter.sources import layout, scan
+from qmail_exporter.sources import glance, layout, scan
 from qmail_exporter.sources.scan import Absent, Tree
 from queuedir import QueueDir
 from unpack import unpack
@@ -247,7 +247,7 @@ def test_steps_are_short(queue: QueueDir, tree: Tree, monkeypatch: pytest.Monkey
     assert sum(sizes) == 11
     assert sizes.count(0) >= 6  # eleven names in remote, eleven in mess, and 22 empty directories
     monkeypatch.setattr(scan, "_STEP_CONTENT", 0)
-    monkeypatch.setattr(scan, "_SMALL", 1)
+    monkeypatch.setattr(glance, "_SMALL", 1)
     assert {len(step.found) for step in tree.scan(lambda _: False)} == {0, 1}
 
 
@@ -281,6 +281,13 @@ def test_hostile_entries(queue: QueueDir, tree: Tree) -> None:
     assert scanned(tree).keys() == {28}
     assert not tree.broken
     assert all(tree.look(5 + 23 * n) is None for n in range(2, 6))
+
+
+def test_a_name_of_two_numbers(queue: QueueDir, tree: Tree) -> None:
+    """A name with a space in it is no message's, also where all others are."""
+    queue.message(28)
+    (queue.root / "mess/5/51 74").write_bytes(b"x")
+    assert scanned(tree).keys() == {28}
 
 
 def make_directory(path: Path) -> None:
@@ -365,7 +372,7 @@ def test_a_file_that_is_too_large(
 ) -> None:
     """A channel's file beyond the limit is not read, and makes the channel broken until it has gone."""
     monkeypatch.setattr(layout, "MAX_FILE", 100)
-    monkeypatch.setattr(scan, "_SMALL", 100)
+    monkeypatch.setattr(glance, "_SMALL", 100)
     queue.message(28, files={area: b"Tx@y\0" * 20})
     message = tree.look(28)
     assert message
@@ -484,7 +491,7 @@ def test_preprocessing_between_listings(queue: QueueDir, tree: Tree, monkeypatch
     """A message that came after todo was listed is looked at whole, since its channel's file may be incomplete."""
 
     def nothing(_area: str) -> Generator[scan.Found, None, set[str]]:
-        yield [], 0.0
+        yield scan.Found("", [], [], 0.0)
         return set()
 
     queue.message(28, files={"remote": b"Tx@"}, mtime=time.time())
