@@ -11,7 +11,7 @@ from qmail_exporter import __version__
 from qmail_exporter.collect import Collection
 from qmail_exporter.hook import Hook
 from qmail_exporter.readings import View, views
-from qmail_exporter.status.document import POLICY, render
+from qmail_exporter.status.document import POLICY, render, template
 from qmail_exporter.status.facts import Facts
 from qmail_exporter.status.gather import queue_facts, step
 from qmail_exporter.status.history import History
@@ -53,8 +53,10 @@ class Status:
         ] = {}  # by the watch, as another of the same name is another queue
 
     def step(self) -> None:
-        """Let the last hour go on, once a second or so."""
+        """Let the last hour go on, once a second or so; when there is time, have ready what the page is made with."""
         self._step(self._clock())
+        if self._collection.ready:
+            template()
 
     def page(self) -> str:
         """Return the page, as HTML, of what is known now; it reads nothing but sums, and takes some milliseconds."""
