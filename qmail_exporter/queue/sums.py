@@ -97,26 +97,28 @@ class Sums:
         """Messages of which nothing was held have become these rows.
 
         Args:
-            columns: all have a birth, a sender and one recipient, and none was deferred.
+            columns: all have a birth, a sender and one recipient, and none was deferred or has failed.
             channels: the number here of each channel in them.
             domains: the number here of each domain in them; the first stands for none.
         """
         self.bytes += sum(columns.sizes)
         self.arrivals.add_all([arrival_ns // SECOND for arrival_ns in columns.arrivals_ns])
-        bounces = [sender in _BOUNCES for sender in columns.senders]
-        self.births[False].add_all(list(compress(columns.births, map(not_, bounces))))
-        self.births[True].add_all(list(compress(columns.births, bounces)))
-        for sender, count in Counter(columns.senders).items():
+        for flags, sender, channel, count in columns.kinds():
             self.senders[sender] += count
-        for (channel, flags), count in Counter(zip(columns.channels, columns.flags, strict=True)).items():
             (self.done if flags & DONE else self.pending)[channels[channel]] += count
-            self.failed += count if flags & FAILED else 0
+        if columns.senders.count(Sender.MAIL) == len(columns.senders):
+            self.births[False].add_all(columns.births)
+        else:
+            bounces = [sender in _BOUNCES for sender in columns.senders]
+            self.births[False].add_all(list(compress(columns.births, map(not_, bounces))))
+            self.births[True].add_all(list(compress(columns.births, bounces)))
         for domain, count in Counter(columns.domains).items():
             if domain:
                 self.domains.wait(domains[domain], count)
-        for channel, flags, due in zip(columns.channels, columns.flags, columns.dues, strict=True):
-            if due != NEVER and not flags & DONE:
-                self.due[channels[channel]].add(due)
+        if columns.dues.count(NEVER) < len(columns.dues):
+            for channel, flags, due in zip(columns.channels, columns.flags, columns.dues, strict=True):
+                if due != NEVER and not flags & DONE:
+                    self.due[channels[channel]].add(due)
 
     def remove(self, row: Row) -> None:
         """A message is no longer `row`."""

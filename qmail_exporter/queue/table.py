@@ -9,6 +9,7 @@ a bisection and adding one moves a few kilobytes.
 import struct
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -28,6 +29,7 @@ unpack = _ROW.unpack_from
 _new = tuple.__new__  # a NamedTuple made of a tuple, at half the price of calling its class
 _TIMES = struct.Struct("=qq")  # attempt and due,
 _TIMES_AT = 40  # which stand here in a row
+_KIND = struct.Struct("=I")
 _DOMAIN_AT, _FLAGS_AT, _SENDER_AT, _CHANNEL_AT, _REASON_AT = 56, 60, 61, 62, 63
 
 Place: TypeAlias = tuple[bytearray, int]
@@ -70,6 +72,13 @@ class Columns:
         self.domains = numbers[_DOMAIN_AT // 4 :: 16]
         self.flags, self.senders = rows[_FLAGS_AT::_ROW_SIZE], rows[_SENDER_AT::_ROW_SIZE]
         self.channels = rows[_CHANNEL_AT::_ROW_SIZE]
+        self._kinds = numbers[_FLAGS_AT // 4 :: 16]  # flags, sender, channel and reason as one
+
+    def kinds(self) -> Iterator[tuple[int, int, int, int]]:
+        """Count the rows by flags, sender and channel: these three, and how many."""
+        for kind, count in Counter(self._kinds).items():
+            flags, sender, channel, _ = _KIND.pack(kind)
+            yield flags, sender, channel, count
 
     def renumber(self, channels: Sequence[int], domains: Sequence[int]) -> None:
         """Write other numbers into the rows; what the columns say stays as it was."""

@@ -50,15 +50,17 @@ class Timeline:
 
     def add_all(self, moments: Collection[int]) -> None:
         """Count one more message at each of the moments."""
-        pages = self._pages
-        for moment in moments:
-            page = pages.get(moment >> _PAGE_BITS)
+        pages, eras = self._pages, self._eras
+        numbers = [moment >> _PAGE_BITS for moment in moments]
+        for number, count in Counter(numbers).items():
+            page = pages.get(number)
             if page is None:
-                page = pages[moment >> _PAGE_BITS] = array("I", _EMPTY_PAGE)
-            page[moment & _SECOND] += 1
-            page[_PAGE] += 1
-        for era, count in Counter([moment >> _ERA_BITS for moment in moments]).items():
-            self._eras[era] = self._eras.get(era, 0) + count
+                page = pages[number] = array("I", _EMPTY_PAGE)
+            page[_PAGE] += count
+            era = number >> (_ERA_BITS - _PAGE_BITS)
+            eras[era] = eras.get(era, 0) + count
+        for number, moment in zip(numbers, moments, strict=True):
+            pages[number][moment & _SECOND] += 1
         self.sum += sum(moments)
 
     def remove(self, moment: int) -> None:
