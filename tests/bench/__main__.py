@@ -5,10 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import events, fill, logs, queues, report
+from bench import backfill, domains, events, fill, logs, queues, report, rest, sidecar
 
 _APART = "QMAIL_EXPORTER_BENCH_APART"
 """Set in a mount namespace of its own: what is mounted there goes with the process, however that ends."""
@@ -38,15 +39,34 @@ def _run(place: Path, options: argparse.Namespace, *, own: bool) -> int:
     if lack := _lack(place, options.messages, own=own):
         report.progress(f"bench: {lack}")
         return 2
-    rows = [
-        *events.measure(place),
-        *logs.measure(place, options.lines, options.runs),
-        *queues.measure(place, options.messages, options.runs),
-    ]
+    rows = list(_measured(place, options, own=own))
     print(report.table(rows))  # noqa: T201 - what it is for
     sizes = f"{options.messages:,} messages, {options.lines:,} log lines, {options.runs} runs"
     options.output.write_text(report.document(rows, sizes), encoding="utf-8")
     return 0 if all(row.met for row in rows) else 1
+
+
+def _measured(place: Path, options: argparse.Namespace, *, own: bool) -> Iterator[report.Row]:
+    yield from events.measure(place)
+    yield from logs.measure(place, options.lines, options.runs)
+    yield from backfill.measure(place, options.log_size)
+    yield from rest.measure(place, options.seconds, options.runs)
+    if own:
+        yield from sidecar.measure(place, options.seconds)
+    sizes = [size for size in (10_000, 100_000) if size < options.messages]
+    yield from queues.measure(place, [*sizes, options.messages], options.runs)
+    yield from domains.measure(place, options.messages)
+    if options.disk is not None:
+        yield from _on_disk(options)
+
+
+def _on_disk(options: argparse.Namespace) -> Iterator[report.Row]:
+    """Scan a queue that is on a disk, of which all names and inodes are in the kernel's memory, as it has just been made."""
+    with TemporaryDirectory(prefix="qmail-exporter-bench-", dir=options.disk) as directory:
+        place = Path(directory)
+        report.progress(f"making a queue of {options.messages:,} messages on a disk")
+        fill.fill(place / "queue", options.messages)
+        yield from queues.scans(place / "queue", options.messages, options.runs, "disk")
 
 
 def _options() -> argparse.Namespace:
@@ -56,6 +76,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=int, default=3, help="of all that is measured by the clock (%(default)s)"
     )
+    parser.add_argument("--seconds", type=int, default=60, help="for what takes time by itself (%(default)s)")
+    parser.add_argument(
+        "--log-size", type=int, default=10**9, help="bytes of the log that is read back (%(default)s)"
+    )
+    parser.add_argument("--disk", type=Path, help="a directory on a disk, to scan a queue there as well")
     parser.add_argument("--dir", type=Path, default=Path("/dev/shm"), help="on a tmpfs (%(default)s)")  # noqa: S108
     parser.add_argument("--output", type=Path, default=_PAGE, help="the page to write (%(default)s)")
     return parser.parse_args()

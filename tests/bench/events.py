@@ -45,7 +45,7 @@ def measure(place: Path) -> Iterator[Row]:
         qmail.start()
         ours, theirs = zip(*_rounds(qmail, clock), strict=True)
     here = Figure(ours, _FORM)
-    yield Row("processor time an inotify event", here, "limit", Figure([2.0], _FORM), ("≤", 1))
+    yield Row("processor time an inotify event", here, "limit", Figure([1.5], _FORM), ("≤", 1))
     yield Row(
         "processor time an inotify event", here, "pyinotify's Notifier", Figure(theirs, _FORM), ("≤", 0.2)
     )

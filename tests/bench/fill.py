@@ -27,8 +27,8 @@ _REPORTS = (
 )
 
 
-def fill(queue: Path, messages: int) -> None:
-    """Make a queue directory with that many messages of one remote recipient, up to six days old, to 100 domains."""
+def fill(queue: Path, messages: int, domains: int = DOMAINS) -> None:
+    """Make a queue directory with that many messages of one remote recipient, up to six days old, to so many domains."""
     for area in ("todo", "intd", "bounce", "lock", "pid"):
         (queue / area).mkdir(parents=True)
     for area in ("mess", "info", "local", "remote"):
@@ -41,7 +41,13 @@ def fill(queue: Path, messages: int) -> None:
         list(
             pool.map(
                 _fill_parts,
-                *zip(*((queue, messages, now, worker, workers) for worker in range(workers)), strict=True),
+                *zip(
+                    *(
+                        (queue, messages, domains, now, range(worker, SPLIT, workers))
+                        for worker in range(workers)
+                    ),
+                    strict=True,
+                ),
             )
         )
 
@@ -68,20 +74,20 @@ def _attempt(place: int) -> Iterator[bytes]:
     yield b"status: local 0/10 remote 0/20"
 
 
-def _recipient(place: int) -> bytes:
-    return b"user%d@host%d.example" % (place // DOMAINS, place % DOMAINS)
+def _recipient(place: int, domains: int = DOMAINS) -> bytes:
+    return b"user%d@host%d.example" % (place // domains, place % domains)
 
 
-def _fill_parts(queue: Path, messages: int, now: int, worker: int, workers: int) -> None:
-    """Make every message of each `workers`-th directory: two processes in one directory would wait for each other."""
-    for part in range(worker, SPLIT, workers):
+def _fill_parts(queue: Path, messages: int, domains: int, now: int, parts: range) -> None:
+    """Make every message of these directories: two processes in one directory would wait for each other."""
+    for part in parts:
         mess, info, remote = (f"{queue}/{area}/{part}/" for area in ("mess", "info", "remote"))
         for number in range(FIRST + (part - FIRST) % SPLIT, FIRST + messages, SPLIT):
             place = number - FIRST
             birth = now - (place * 7919 % messages) * _WEEK * 10**9 // messages
             _make(f"{mess}{number}", b"", birth, size=500 + place % 20000)
             _make(f"{info}{number}", b"Fuser%d@mail.test\0" % (place % 1000), birth)
-            _make(f"{remote}{number}", b"T%b\0" % _recipient(place))
+            _make(f"{remote}{number}", b"T%b\0" % _recipient(place, domains))
 
 
 def _make(path: str, content: bytes, moment: int | None = None, *, size: int = 0) -> None:

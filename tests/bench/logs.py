@@ -45,11 +45,11 @@ def measure(place: Path, lines: int, runs: int) -> Iterator[Row]:
             raise RuntimeError(f"mtail counted something else: {different}")
     path.unlink()
     here, beside = (Figure([lines / wall for wall, _, _ in runs], _RATE) for runs in (ours, theirs))
-    yield Row("log, line to model", here, "mtail", beside, ("≥", 2))
+    yield Row("log, line to model", here, "mtail", beside, ("≥", 4))
     here, beside = (
         Figure([cpu * 1e6 / lines for _, cpu, _ in runs], _MICROSECONDS) for runs in (ours, theirs)
     )
-    yield Row("processor time a log line", here, "mtail", beside, ("≤", 0.5))
+    yield Row("processor time a log line", here, "mtail", beside, ("≤", 0.25))
 
 
 def _follow(path: Path) -> tuple[float, float, dict[str, float]]:

@@ -100,6 +100,18 @@ class Exporter:
             time.sleep(0.1 if status else 0.01)
         return time.perf_counter() - self.begun
 
+    def cpu(self) -> float:
+        """Return the seconds of processor time that it has taken, of all its threads."""
+        tasks = Path(f"/proc/{self._process.pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9
+
+    def peak(self) -> int:
+        """Return the most bytes that were ever resident."""
+        for line in Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("the kernel does not tell the peak of the memory")
+
     def memory(self) -> int:
         """Return the resident bytes, after a few scrapes, so that what every scrape needs is there."""
         for _ in range(5):

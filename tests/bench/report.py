@@ -50,7 +50,7 @@ class Row:
     here: Figure
     name: str
     beside: Figure
-    goal: Goal
+    goal: Goal | None = None
 
     @property
     def ratio(self) -> float:
@@ -60,19 +60,22 @@ class Row:
     @property
     def met(self) -> bool:
         """Whether the ratio is what it should be."""
+        if self.goal is None:
+            return True
         sign, goal = self.goal
         return self.ratio <= goal if sign == "≤" else self.ratio >= goal
 
     def cells(self) -> tuple[str, ...]:
         """The row's texts."""
-        sign, goal = self.goal
-        verdict = "" if self.met else " (missed)"
+        goal = "none"
+        if self.goal is not None:
+            goal = f"{self.goal[0]} {self.goal[1]:g}" + ("" if self.met else " (missed)")
         return (
             self.what,
             str(self.here),
             f"{self.name}: {self.beside}",
             f"{self.ratio:.3g}",
-            f"{sign} {goal:g}{verdict}",
+            goal,
         )
 
 

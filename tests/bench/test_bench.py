@@ -20,11 +20,21 @@ def test_row() -> None:
 @pytest.mark.slow
 def test_small_run(tmp_path: Path) -> None:
     """A run on a small queue and a short log ends with the table, writes the page, and leaves nothing behind."""
-    page, place = tmp_path / "page.md", tmp_path / "place"
+    page, place, disk = tmp_path / "page.md", tmp_path / "place", tmp_path / "disk"
     place.mkdir()
-    argv = [sys.executable, "-m", "bench", "--messages=2000", "--lines=4000", "--runs=1"]
+    disk.mkdir()
+    argv = [
+        sys.executable,
+        "-m",
+        "bench",
+        "--messages=2000",
+        "--lines=4000",
+        "--runs=1",
+        "--seconds=2",
+        "--log-size=1000",
+    ]
     done = subprocess.run(
-        [*argv, f"--dir={place}", f"--output={page}"],
+        [*argv, f"--dir={place}", f"--disk={disk}", f"--output={page}"],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONPATH": "tests"},
         capture_output=True,
@@ -34,6 +44,7 @@ def test_small_run(tmp_path: Path) -> None:
     )
     assert "Traceback" not in done.stderr
     assert done.returncode in {0, 1}, done.stderr  # 1: a goal was missed, which so small a run may
-    assert "first scan, 2,000 messages" in done.stdout
+    for medium in ("tmpfs", "disk"):
+        assert f"first scan, 2,000 messages, {medium}" in done.stdout
     assert done.stdout in page.read_text(encoding="utf-8")
-    assert list(place.iterdir()) == []
+    assert list(place.iterdir()) == list(disk.iterdir()) == []
