@@ -37,6 +37,11 @@ class Exporter:
         self.begun = time.perf_counter()
         self._process = subprocess.Popen([*argv, "--log.level=error"], cwd=_ROOT)
 
+    def settle(self) -> None:
+        """Let it do what it does once when the scan is done, and what every scrape needs."""
+        self.memory()
+        time.sleep(2)
+
     def close(self) -> None:
         """End it."""
         self._connection.close()
@@ -68,6 +73,9 @@ class Exporter:
             self._connection.request("GET", path, headers=headers)
             answer = self._connection.getresponse()
             size = len(answer.read())
+        except http.client.RemoteDisconnected:  # the connection has been idle for long
+            self._connection.close()
+            return self._ask(path, headers)
         except ConnectionRefusedError:
             self._connection.close()
             return 0, 0

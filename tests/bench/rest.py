@@ -46,8 +46,7 @@ def _idle(home: Path, seconds: int) -> Iterator[Row]:
     progress(f"doing nothing for {seconds} s")
     with closing(Exporter(home / "queue", home / "log")) as exporter:
         exporter.wait(scraping=False)
-        exporter.memory()
-        time.sleep(2)  # what is done when the scan is done is done by then
+        exporter.settle()
         share = _share(exporter, seconds)
     yield Row("processor while idle", Figure([share], _SHARE), "limit", Figure([0.1], "{:.1f} %"), ("≤", 1))
 
@@ -63,6 +62,7 @@ def _list(home: Path, seconds: int) -> Row:
         (home / "queue" / area / str(part) / str(number)).write_bytes(content)
     with closing(Exporter(home / "queue", home / "none")) as exporter:
         exporter.wait(scraping=False)
+        exporter.settle()
         before, begun, marked, place = exporter.cpu(), time.perf_counter(), 0, 0
         scraped = begun
         with (home / "queue" / "remote" / str(part) / str(number)).open("r+b", buffering=0) as file:

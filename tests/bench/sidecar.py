@@ -32,6 +32,7 @@ def measure(place: Path, seconds: int) -> Iterator[Row]:
         closing(Exporter(home / "queue", place / "mail-log")) as exporter,
     ):
         exporter.wait(scraping=False)
+        exporter.settle()
         before, injected, mail = exporter.cpu(), _cpu_of_children(), _processes(send)
         _mail(home, exporter, seconds)
         ours = exporter.cpu() - before
@@ -66,7 +67,10 @@ def _sending(home: Path, log: Path) -> Iterator[psutil.Process]:
     argv = [f"{home}/bin/qmail-start", "./Mailbox", "multilog", "t", "s10000000", str(log)]
     send = subprocess.Popen(argv, cwd="/", env={"PATH": f"{home}/bin:/usr/bin:/bin"})
     try:
+        deadline = time.perf_counter() + 30
         while not (log / "current").exists():
+            if time.perf_counter() > deadline:
+                raise RuntimeError("qmail's multilog does not write its log")
             time.sleep(0.01)
         yield psutil.Process(send.pid)
     finally:
