@@ -26,6 +26,7 @@ def everywhere(watch: "QueueWatch", tree: Tree, reason: str) -> Iterator[float]:
             yield from _apart(watch, tree)
         except ApartError as error:
             logger.info("scanning in one process", queue=watch.name, why=error.strerror)
+            held = len(watch.queue)
         else:
             return
     for _ in watch.cover(tree):

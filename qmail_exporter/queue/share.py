@@ -21,8 +21,9 @@ A row's domain is 0 where nothing waits for it, else one more than the place of 
 Due: TypeAlias = Callable[[str, int, int, tuple[int, int, int]], int]
 """`Queue.due_of`: when a message is tried next, by channel, the mtime of its file, the last attempt, and its ages."""
 
-MOST = 1 << 15
-"""Rows of a full share: so many take the model some ten milliseconds."""
+MOST = 1 << 14
+"""Rows of a full share, a multiple of a slab's: so many take the model some twenty milliseconds."""
+_AT_ONCE = 256  # that a scan adds; a share that ends just above a multiple would leave most of a slab unused
 _LONG = 256
 _TO_DO, _IS_DONE = b"TD"
 
@@ -44,7 +45,7 @@ class Share:
     @property
     def full(self) -> bool:
         """Whether it is time to pack it."""
-        return len(self._ids) >= MOST
+        return len(self._ids) > MOST - _AT_ONCE
 
     def add(self, channel: str, glances: list[Glance]) -> list[Glance]:
         """Make rows of messages that no share has yet; those of which that takes more than a row are returned, and left."""

@@ -470,12 +470,19 @@ def test_failed_other_process_is_made_up_for(
     def refuse(_: Tree, __: object) -> Dying:
         raise ApartError(11, "no other process", "/queue")
 
-    for scan in (Dying, refuse):
+    monkeypatch.setattr(everywhere, "_STEP", 1)
+    for scan, held in (Dying, 3), (refuse, 0):
         monkeypatch.setattr(everywhere, "scan_apart", scan)
+        watch = made.collection().queues[0]
+        watch.tick()
+        assert watch.tree is not None
+        # A step for each message that was held by then, so that nobody waits for all of them.
+        progress = set(everywhere.everywhere(watch, watch.tree, "start"))
+        assert progress >= {looked / held / 2 for looked in range(1, held + 1)}
         collection = made.collection()
         settle(collection)
         assert shown(made.series(collection)) == ledger_state(made.qmail)
-    assert len([record for record in caplog.records if "in one process" in record.getMessage()]) == 2
+    assert len([record for record in caplog.records if "in one process" in record.getMessage()]) == 4
 
 
 def test_queue_that_goes_during_a_scan_ends_its_processes(rig: MakeRig, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_most_messages_are_gathered() -> None:
 
 def test_a_share_is_full_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says when it is time to pack it, and begins anew then."""
-    monkeypatch.setattr(share, "MOST", 2)
+    monkeypatch.setattr(share, "MOST", 257)
     taken = Share(None)
     assert not taken.full
     for msg in (1, 2):
