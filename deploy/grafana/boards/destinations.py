@@ -1,0 +1,349 @@
+"""Where mail goes: which domains it waits for, why, who refuses this host, and who does not answer."""
+
+from boards.board import Board, Row
+from boards.look import AGE, RESULTS
+from boards.panel import BAD, FAIR, GOOD, PLAIN, Column, Subject, bars, lines, number, rows
+from boards.query import Query
+
+_DOMAIN = 'HERE, domain=~"$domain"'
+_POLICY = 'HERE, channel="remote", reason=~"policy|rate_limit|greylist|greeting"'
+
+_NOW = Row(
+    "Now",
+    [
+        number(
+            Subject(
+                "Domains that mail waits for",
+                "Remote domains with a recipient that has not been delivered to; all that have no series of their own count as one.",
+                [Query("count(sum by (domain) (qmail_domain_pending_recipients{%s}) > 0)" % _DOMAIN)],
+                empty="none",
+                width=4,
+                height=4,
+            )
+        ),
+        number(
+            Subject(
+                "Recipients that wait",
+                "Recipients at these domains that have not been delivered to.",
+                [Query("sum(qmail_domain_pending_recipients{%s})" % _DOMAIN)],
+                width=4,
+                height=4,
+            )
+        ),
+        number(
+            Subject(
+                "Of them deferred",
+                "Recipients whose last attempt was put off.",
+                [Query("sum(qmail_domain_deferred_recipients{%s})" % _DOMAIN)],
+                empty="none",
+                runbooks=["QmailDestinationDeferring"],
+                width=4,
+                height=4,
+            )
+        ),
+        number(
+            Subject(
+                "Longest deferred",
+                "Age of the oldest message with a deferred recipient.",
+                [Query("time() - min(qmail_domain_oldest_deferred_timestamp_seconds{%s})" % _DOMAIN)],
+                unit="s",
+                empty="none",
+                runbooks=["QmailOldestMessageTooOld"],
+                steps=AGE,
+                width=4,
+                height=4,
+            ),
+            decimals=1,
+        ),
+        number(
+            Subject(
+                "Refused by policy",
+                "Remote attempts in the time that is shown that were refused because of this host, its senders, or what the mail holds.",
+                [
+                    Query(
+                        'sum(increase(qmail_delivery_problems_total{HERE, channel="remote", reason="policy"}[$__range]))'
+                    )
+                ],
+                runbooks=["QmailRefusedByPolicy"],
+                width=4,
+                height=4,
+            ),
+            decimals=0,
+            sparkline=False,
+        ),
+        number(
+            Subject(
+                "Hosts passed over",
+                "Hosts that timed out twice or more: qmail does not try them for 64 to 97 minutes.",
+                [Query('sum(qmail_tcpto_hosts{HERE, state="dead"})')],
+                runbooks=["QmailTcptoFull"],
+                pages=["outage.md"],
+                steps=((None, PLAIN), (10, FAIR)),
+                width=4,
+                height=4,
+            )
+        ),
+    ],
+)
+
+_DOMAINS = Row(
+    "Domains",
+    [
+        rows(
+            Subject(
+                "Domains",
+                "The domains with most mail, as of now; attempts and their results in the time that is shown. All others are (other).",
+                [
+                    Query(f"sum by (domain) (qmail_domain_pending_recipients{{{_DOMAIN}}})", "Waiting", now=True),
+                    Query(f"sum by (domain) (qmail_domain_deferred_recipients{{{_DOMAIN}}})", "Deferred", now=True),
+                    Query(
+                        f"time() - min by (domain) (qmail_domain_oldest_deferred_timestamp_seconds{{{_DOMAIN}}})",
+                        "Deferred for",
+                        now=True,
+                    ),
+                    Query(
+                        f"sum by (domain) (increase(qmail_domain_deliveries_total{{{_DOMAIN}}}[$__range]))", "Attempts", now=True
+                    ),
+                    Query(
+                        f'sum by (domain) (increase(qmail_domain_deliveries_total{{{_DOMAIN}, result="success"}}[$__range]))'
+                        f" / (sum by (domain) (increase(qmail_domain_deliveries_total{{{_DOMAIN}}}[$__range])) > 0)",
+                        "Succeeded",
+                        now=True,
+                    ),
+                    Query(
+                        f'sum by (domain) (increase(qmail_domain_deliveries_total{{{_DOMAIN}, result="failure"}}[$__range]))',
+                        "Failed",
+                        now=True,
+                    ),
+                ],
+                empty="-",
+                runbooks=["QmailDestinationDeferring"],
+                width=14,
+                height=14,
+            ),
+            {"domain": "Domain"},
+            {
+                "Deferred for": Column("s", AGE, decimals=1),
+                "Attempts": Column("locale", decimals=0),
+                "Succeeded": Column("percentunit", ((None, BAD), (0.2, FAIR), (0.8, GOOD)), decimals=0),
+                "Failed": Column("locale", decimals=0),
+            },
+            sort="Waiting",
+        ),
+        bars(
+            Subject(
+                "Most deferred",
+                "Recipients whose last attempt was put off, by domain and reason: the fifteen largest.",
+                [
+                    Query(
+                        f"topk(15, sum by (domain, reason) (qmail_domain_deferred_recipients{{{_DOMAIN}}}))",
+                        "{{domain}}: {{reason}}",
+                        now=True,
+                    )
+                ],
+                empty="none",
+                runbooks=["QmailDestinationDeferring"],
+                steps=((None, "blue"),),
+                width=10,
+                height=14,
+            )
+        ),
+        lines(
+            Subject(
+                "Recipients that wait",
+                "By domain: at each moment the ten with most.",
+                [Query(f"topk(10, sum by (domain) (qmail_domain_pending_recipients{{{_DOMAIN}}}))", "{{domain}}")],
+                runbooks=["QmailDestinationDeferring"],
+                width=12,
+                height=9,
+            ),
+            stacked=True,
+        ),
+        lines(
+            Subject(
+                "Attempts",
+                "Delivery attempts a second, by domain: at each moment the ten with most.",
+                [
+                    Query(
+                        f"topk(10, sum by (domain) (rate(qmail_domain_deliveries_total{{{_DOMAIN}}}[$__rate_interval])))",
+                        "{{domain}}",
+                    )
+                ],
+                unit="ops",
+                width=12,
+                height=9,
+            ),
+            stacked=True,
+        ),
+    ],
+)
+
+_REASONS = Row(
+    "Reasons",
+    [
+        lines(
+            Subject(
+                "Why recipients wait",
+                "Recipients whose last attempt was deferred, by reason.",
+                [Query(f"sum by (reason) (qmail_domain_deferred_recipients{{{_DOMAIN}}})", "{{reason}}")],
+                empty="none",
+                runbooks=["QmailDestinationDeferring"],
+            ),
+            stacked=True,
+        ),
+        lines(
+            Subject(
+                "Why attempts are deferred",
+                "Deferred remote attempts a second, by reason, to all domains.",
+                [
+                    Query(
+                        'sum by (reason) (rate(qmail_delivery_problems_total{HERE, channel="remote", result="deferral"}'
+                        "[$__rate_interval])) > 0",
+                        "{{reason}}",
+                    )
+                ],
+                unit="ops",
+                empty="none",
+                runbooks=["QmailDestinationDeferring", "QmailDestinationsUnreachable"],
+            ),
+            stacked=True,
+        ),
+        lines(
+            Subject(
+                "Why attempts fail",
+                "Remote attempts that failed for good, a second, by reason, to all domains.",
+                [
+                    Query(
+                        'sum by (reason) (rate(qmail_delivery_problems_total{HERE, channel="remote", result="failure"}'
+                        "[$__rate_interval])) > 0",
+                        "{{reason}}",
+                    )
+                ],
+                unit="ops",
+                empty="none",
+                runbooks=["QmailBounceStorm"],
+            ),
+            stacked=True,
+        ),
+        lines(
+            Subject(
+                "What comes of attempts",
+                "Share of the attempts to these domains, by result.",
+                [
+                    Query(
+                        f"sum by (result) (rate(qmail_domain_deliveries_total{{{_DOMAIN}}}[$__rate_interval]))"
+                        f" / scalar(sum(rate(qmail_domain_deliveries_total{{{_DOMAIN}}}[$__rate_interval])))",
+                        "{{result}}",
+                    )
+                ],
+                unit="percentunit",
+                empty="no attempts",
+            ),
+            stacked=True,
+            share=True,
+            colours=RESULTS,
+        ),
+        lines(
+            Subject(
+                "Recipients given up",
+                "Recipients that failed for good, local and remote, a second, by reason; expired: queuelifetime was over.",
+                [Query("sum by (reason) (rate(qmail_bounced_recipients_total{HERE}[$__rate_interval])) > 0", "{{reason}}")],
+                unit="ops",
+                empty="none",
+                runbooks=["QmailBounceStorm", "QmailMailExpiring"],
+            ),
+            stacked=True,
+        ),
+        lines(
+            Subject(
+                "Double bounces",
+                "Bounces that could not be delivered either, by the domain that the mail was for; an hour's sum. It takes --double-bounces.log.",
+                [Query(f"topk(10, sum by (domain) (increase(qmail_double_bounces_total{{{_DOMAIN}}}[1h])))", "{{domain}}")],
+                empty="no --double-bounces.log, or none",
+                runbooks=["QmailDoubleBounces"],
+            ),
+            stacked=True,
+        ),
+    ],
+)
+
+_POLICIES = Row(
+    "Policies",
+    [
+        lines(
+            Subject(
+                "Who turns this host away",
+                "Remote attempts a second that were put off or refused for what this host is or does: policy, rate limits, greylisting, a greeting that says no.",
+                [
+                    Query(
+                        f"sum by (reason, result) (rate(qmail_delivery_problems_total{{{_POLICY}}}[$__rate_interval]))"
+                        " > 0",
+                        "{{reason}}: {{result}}",
+                    )
+                ],
+                unit="ops",
+                empty="nobody",
+                runbooks=["QmailRefusedByPolicy"],
+                width=12,
+            ),
+            stacked=True,
+        ),
+        bars(
+            Subject(
+                "Domains that turn this host away",
+                "Recipients that wait because of a policy, a rate limit, greylisting or a greeting that said no: the ten largest.",
+                [
+                    Query(
+                        "topk(10, sum by (domain, reason) (qmail_domain_deferred_recipients"
+                        f'{{{_DOMAIN}, reason=~"policy|rate_limit|greylist|greeting"}}))',
+                        "{{domain}}: {{reason}}",
+                        now=True,
+                    )
+                ],
+                empty="none",
+                runbooks=["QmailRefusedByPolicy"],
+                steps=((None, "orange"),),
+                width=12,
+            )
+        ),
+    ],
+)
+
+_TCPTO = Row(
+    "Hosts that time out (tcpto)",
+    [
+        lines(
+            Subject(
+                "Hosts in tcpto",
+                "Hosts that timed out once (suspect), and twice or more (dead), which qmail passes over; and how many it has room for. Entries never expire.",
+                [
+                    Query("sum by (state) (qmail_tcpto_hosts{HERE})", "{{state}}"),
+                    Query("sum(qmail_tcpto_slots{HERE})", "room for"),
+                ],
+                runbooks=["QmailTcptoFull"],
+                pages=["outage.md"],
+                width=12,
+            ),
+            colours={"suspect": FAIR, "dead": BAD, "room for": "text"},
+        ),
+        lines(
+            Subject(
+                "Since the last timeout",
+                "How long ago a connection last timed out. While this rises nothing new is given up; at 97 minutes every host will be tried again.",
+                [Query("time() - max(qmail_tcpto_latest_timeout_timestamp_seconds{HERE})", "ago")],
+                unit="s",
+                empty="none",
+                pages=["outage.md"],
+                width=12,
+            )
+        ),
+    ],
+)
+
+BOARD = Board(
+    "qmail-destinations",
+    "qmail: destinations",
+    "Where mail waits and why, who refuses it, and who does not answer.",
+    [_NOW, _DOMAINS, _REASONS, _POLICIES, _TCPTO],
+    domains=True,
+)
