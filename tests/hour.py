@@ -4,17 +4,19 @@ import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.utils import floatToGoString
 
-from qmail_exporter.collect import Collection, HostWatch, LogWatch, QueueWatch
+from qmail_exporter.collect import Collection, DoubleBounceWatch, HostWatch, LogWatch, QueueWatch
 from qmail_exporter.config import HookConfig
 from qmail_exporter.demo.scenario import OUTAGE_EVERY, OUTAGE_FIRST, Scenario
+from qmail_exporter.formats.qsbmf import DoubleBounce
 from qmail_exporter.hook import Hook
 from qmail_exporter.hook.runs import Action, Outcome
 from qmail_exporter.metrics import QmailCollector
+from qmail_exporter.record import append, json_line
 from qmail_exporter.sources.host import PROGRAMS, Process, Processes, read_tcpto
 from qmail_exporter.sources.logs import open_log
 
@@ -23,6 +25,12 @@ LENGTH = OUTAGE_FIRST + 7 * OUTAGE_EVERY + 95
 """Seconds. It ends a minute and a half into an outage."""
 ELECTION = 60.0
 SCRAPE = 30.0
+_DOUBLE = DoubleBounce(
+    b"forged@tpyo.example",
+    b"Sorry, I couldn't find any host named tpyo.example. (#5.1.2)",
+    [(b"nobody@mail.test", b"Sorry, no mailbox here by that name. (#5.1.1)")],
+)
+"""What the demo's double bounces tell: they come of mail to nobody with a forged sender."""
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
@@ -45,6 +53,11 @@ class Hour:
         log = LogWatch(partial(open_log, str(home / "log")), {"default": self.watch.flow})
         host = _Host(queue, str(home / "control"), self.scenario)
         self.collection = Collection([self.watch], [log], {"default": host})
+        self._doubles = home / "double-bounces"
+        self._doubles.touch()
+        self._double_bounces = 0
+        follower = open_log(str(self._doubles))
+        self.collection.double_bounces["default"] = DoubleBounceWatch(follower, seats=100)
         self.hook = Hook(
             "default",
             HookConfig(tcpok=True, redeliver=True, probe=False),
@@ -64,7 +77,8 @@ class Hour:
         while self.now < END:
             self.now += self._step
             self.scenario.tick(self.now)
-            self.collection.refresh(1.0)
+            self._record()
+            self.collection.refresh(1.0, exact=False)
             self.hook.tick()
             if self.now >= election:  # which a collection holds by a clock that runs at its own pace
                 election += ELECTION
@@ -72,6 +86,13 @@ class Hour:
                 self.watch.flow.traffic.domains.elect()
             each()
             await asyncio.sleep(0)  # for the hook's actions
+
+    def _record(self) -> None:
+        """Write down the double bounces that came, as their recipient's `.qmail` file would have it done."""
+        came = self.scenario.qmail.ledger.bounces["double"]
+        for _ in range(came - self._double_bounces):
+            append(str(self._doubles), json_line(_DOUBLE, self.now))
+        self._double_bounces = came
 
     def close(self) -> None:
         """End all of it."""
@@ -106,6 +127,7 @@ class Scrapes:
         self._hour = hour
         self._target = {"job": "qmail", "instance": instance}
         self._next = hour.now
+        self._ahead = hour.now - time()
         self._registry = CollectorRegistry()
         hooks = {"default": hour.hook}
         self._registry.register(QmailCollector(hour.collection, lambda: hour.now, hooks=hooks))
@@ -133,7 +155,9 @@ class Scrapes:
     def _samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
         for family in self._registry.collect():
             for sample in family.samples:
-                yield sample.name, dict(sample.labels), sample.value
+                # This process began on another clock than the hour's.
+                ahead = self._ahead if sample.name == "process_start_time_seconds" else 0.0
+                yield sample.name, dict(sample.labels), sample.value + ahead
 
 
 def _action(function: Callable[[], object]) -> Action:

@@ -3,14 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from boards.panel import SOURCE
-from boards.query import select
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.builders import prometheus
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
+
+from boards.panel import SOURCE
+from boards.query import select
 
 TAG = "qmail"
 EXAMPLE = "https://wiki.example.net/qmail_exporter/docs"
@@ -51,7 +53,8 @@ class Board:
 
     def json(self, docs: str = EXAMPLE) -> str:
         """Return it as Grafana's classic JSON; `docs` is the address under which docs/ is to be had."""
-        return json.dumps(self._build(docs), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+        plain = json.loads(json.dumps(self._build(docs), cls=JSONEncoder))
+        return json.dumps(_in_sight(plain), indent=2, sort_keys=True) + "\n"
 
     def _build(self, docs: str) -> model.Dashboard:
         made = build.Dashboard(self.title).uid(self.uid).description(self.about).tags([TAG]).readonly()
@@ -63,8 +66,8 @@ class Board:
             for panel in row.panels:
                 made.with_panel(panel)
         board = made.build()
-        for number, panel in enumerate(board.panels or (), 1):
-            panel.id_val = number
+        for number, placed in enumerate(board.panels or (), 1):
+            placed.id_val = number
         return board
 
     def _variables(self, docs: str) -> list[Builder[model.VariableModel]]:
@@ -79,6 +82,13 @@ class Board:
             found.append(_variable("domain", "qmail_domain_pending_recipients{HERE}", everything=True))
         hidden = build.ConstantVariable("docs").label("Documents")
         return [*found, hidden.value(docs)]
+
+
+def _in_sight(value: Any) -> Any:
+    """Return JSON without `placement`: the SDK always writes one, which moves links and annotations into a menu."""
+    if isinstance(value, dict):
+        return {key: _in_sight(part) for key, part in value.items() if key != "placement"}
+    return [_in_sight(part) for part in value] if isinstance(value, list) else value
 
 
 def _variable(name: str, series: str, *, everything: bool) -> build.QueryVariable:

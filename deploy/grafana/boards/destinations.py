@@ -1,12 +1,10 @@
 """Where mail goes: which domains it waits for, why, who refuses this host, and who does not answer."""
 
 from boards.board import Board, Row
-from boards.look import AGE, RESULTS
+from boards.look import AGE
 from boards.panel import BAD, FAIR, GOOD, PLAIN, Column, Subject, bars, lines, number, rows
-from boards.query import Query
-
-_DOMAIN = 'HERE, domain=~"$domain"'
-_POLICY = 'HERE, channel="remote", reason=~"policy|rate_limit|greylist|greeting"'
+from boards.query import DOMAIN, Query
+from boards.reasons import POLICIES, REASONS
 
 _NOW = Row(
     "Now",
@@ -15,43 +13,39 @@ _NOW = Row(
             Subject(
                 "Domains that mail waits for",
                 "Remote domains with a recipient that has not been delivered to; all that have no series of their own count as one.",
-                [Query("count(sum by (domain) (qmail_domain_pending_recipients{%s}) > 0)" % _DOMAIN)],
+                [Query(f"count(sum by (domain) (qmail_domain_pending_recipients{{{DOMAIN}}}) > 0)")],
                 empty="none",
                 width=4,
-                height=4,
             )
         ),
         number(
             Subject(
                 "Recipients that wait",
                 "Recipients at these domains that have not been delivered to.",
-                [Query("sum(qmail_domain_pending_recipients{%s})" % _DOMAIN)],
+                [Query(f"sum(qmail_domain_pending_recipients{{{DOMAIN}}})")],
                 width=4,
-                height=4,
             )
         ),
         number(
             Subject(
                 "Of them deferred",
                 "Recipients whose last attempt was put off.",
-                [Query("sum(qmail_domain_deferred_recipients{%s})" % _DOMAIN)],
+                [Query(f"sum(qmail_domain_deferred_recipients{{{DOMAIN}}})")],
                 empty="none",
                 runbooks=["QmailDestinationDeferring"],
                 width=4,
-                height=4,
             )
         ),
         number(
             Subject(
                 "Longest deferred",
                 "Age of the oldest message with a deferred recipient.",
-                [Query("time() - min(qmail_domain_oldest_deferred_timestamp_seconds{%s})" % _DOMAIN)],
+                [Query(f"time() - min(qmail_domain_oldest_deferred_timestamp_seconds{{{DOMAIN}}})")],
                 unit="s",
                 empty="none",
                 runbooks=["QmailOldestMessageTooOld"],
                 steps=AGE,
                 width=4,
-                height=4,
             ),
             decimals=1,
         ),
@@ -66,7 +60,6 @@ _NOW = Row(
                 ],
                 runbooks=["QmailRefusedByPolicy"],
                 width=4,
-                height=4,
             ),
             decimals=0,
             sparkline=False,
@@ -80,38 +73,45 @@ _NOW = Row(
                 pages=["outage.md"],
                 steps=((None, PLAIN), (10, FAIR)),
                 width=4,
-                height=4,
             )
         ),
     ],
 )
 
-_DOMAINS = Row(
+_BY_DOMAIN = Row(
     "Domains",
     [
         rows(
             Subject(
-                "Domains",
+                "Domains with most mail",
                 "The domains with most mail, as of now; attempts and their results in the time that is shown. All others are (other).",
                 [
-                    Query(f"sum by (domain) (qmail_domain_pending_recipients{{{_DOMAIN}}})", "Waiting", now=True),
-                    Query(f"sum by (domain) (qmail_domain_deferred_recipients{{{_DOMAIN}}})", "Deferred", now=True),
                     Query(
-                        f"time() - min by (domain) (qmail_domain_oldest_deferred_timestamp_seconds{{{_DOMAIN}}})",
+                        f"sum by (domain) (qmail_domain_pending_recipients{{{DOMAIN}}})", "Waiting", now=True
+                    ),
+                    Query(
+                        f"sum by (domain) (qmail_domain_deferred_recipients{{{DOMAIN}}})",
+                        "Deferred",
+                        now=True,
+                    ),
+                    Query(
+                        f"time() - min by (domain) (qmail_domain_oldest_deferred_timestamp_seconds{{{DOMAIN}}})",
                         "Deferred for",
                         now=True,
                     ),
                     Query(
-                        f"sum by (domain) (increase(qmail_domain_deliveries_total{{{_DOMAIN}}}[$__range]))", "Attempts", now=True
+                        f"sum by (domain) (increase(qmail_domain_deliveries_total{{{DOMAIN}}}[$__range]))",
+                        "Attempts",
+                        now=True,
                     ),
                     Query(
-                        f'sum by (domain) (increase(qmail_domain_deliveries_total{{{_DOMAIN}, result="success"}}[$__range]))'
-                        f" / (sum by (domain) (increase(qmail_domain_deliveries_total{{{_DOMAIN}}}[$__range])) > 0)",
+                        f'sum by (domain) (increase(qmail_domain_deliveries_total{{{DOMAIN}, result="success"}}[$__range]))'
+                        f" / (sum by (domain) (increase(qmail_domain_deliveries_total{{{DOMAIN}}}[$__range])) > 0)",
                         "Succeeded",
                         now=True,
                     ),
                     Query(
-                        f'sum by (domain) (increase(qmail_domain_deliveries_total{{{_DOMAIN}, result="failure"}}[$__range]))',
+                        f'sum by (domain) (increase(qmail_domain_deliveries_total{{{DOMAIN}, result="failure"}}[$__range]))',
                         "Failed",
                         now=True,
                     ),
@@ -136,7 +136,7 @@ _DOMAINS = Row(
                 "Recipients whose last attempt was put off, by domain and reason: the fifteen largest.",
                 [
                     Query(
-                        f"topk(15, sum by (domain, reason) (qmail_domain_deferred_recipients{{{_DOMAIN}}}))",
+                        f"topk(15, sum by (domain, reason) (qmail_domain_deferred_recipients{{{DOMAIN}}}))",
                         "{{domain}}: {{reason}}",
                         now=True,
                     )
@@ -152,7 +152,12 @@ _DOMAINS = Row(
             Subject(
                 "Recipients that wait",
                 "By domain: at each moment the ten with most.",
-                [Query(f"topk(10, sum by (domain) (qmail_domain_pending_recipients{{{_DOMAIN}}}))", "{{domain}}")],
+                [
+                    Query(
+                        f"topk(10, sum by (domain) (qmail_domain_pending_recipients{{{DOMAIN}}}))",
+                        "{{domain}}",
+                    )
+                ],
                 runbooks=["QmailDestinationDeferring"],
                 width=12,
                 height=9,
@@ -165,7 +170,7 @@ _DOMAINS = Row(
                 "Delivery attempts a second, by domain: at each moment the ten with most.",
                 [
                     Query(
-                        f"topk(10, sum by (domain) (rate(qmail_domain_deliveries_total{{{_DOMAIN}}}[$__rate_interval])))",
+                        f"topk(10, sum by (domain) (rate(qmail_domain_deliveries_total{{{DOMAIN}}}[$__rate_interval])))",
                         "{{domain}}",
                     )
                 ],
@@ -174,137 +179,6 @@ _DOMAINS = Row(
                 height=9,
             ),
             stacked=True,
-        ),
-    ],
-)
-
-_REASONS = Row(
-    "Reasons",
-    [
-        lines(
-            Subject(
-                "Why recipients wait",
-                "Recipients whose last attempt was deferred, by reason.",
-                [Query(f"sum by (reason) (qmail_domain_deferred_recipients{{{_DOMAIN}}})", "{{reason}}")],
-                empty="none",
-                runbooks=["QmailDestinationDeferring"],
-            ),
-            stacked=True,
-        ),
-        lines(
-            Subject(
-                "Why attempts are deferred",
-                "Deferred remote attempts a second, by reason, to all domains.",
-                [
-                    Query(
-                        'sum by (reason) (rate(qmail_delivery_problems_total{HERE, channel="remote", result="deferral"}'
-                        "[$__rate_interval])) > 0",
-                        "{{reason}}",
-                    )
-                ],
-                unit="ops",
-                empty="none",
-                runbooks=["QmailDestinationDeferring", "QmailDestinationsUnreachable"],
-            ),
-            stacked=True,
-        ),
-        lines(
-            Subject(
-                "Why attempts fail",
-                "Remote attempts that failed for good, a second, by reason, to all domains.",
-                [
-                    Query(
-                        'sum by (reason) (rate(qmail_delivery_problems_total{HERE, channel="remote", result="failure"}'
-                        "[$__rate_interval])) > 0",
-                        "{{reason}}",
-                    )
-                ],
-                unit="ops",
-                empty="none",
-                runbooks=["QmailBounceStorm"],
-            ),
-            stacked=True,
-        ),
-        lines(
-            Subject(
-                "What comes of attempts",
-                "Share of the attempts to these domains, by result.",
-                [
-                    Query(
-                        f"sum by (result) (rate(qmail_domain_deliveries_total{{{_DOMAIN}}}[$__rate_interval]))"
-                        f" / scalar(sum(rate(qmail_domain_deliveries_total{{{_DOMAIN}}}[$__rate_interval])))",
-                        "{{result}}",
-                    )
-                ],
-                unit="percentunit",
-                empty="no attempts",
-            ),
-            stacked=True,
-            share=True,
-            colours=RESULTS,
-        ),
-        lines(
-            Subject(
-                "Recipients given up",
-                "Recipients that failed for good, local and remote, a second, by reason; expired: queuelifetime was over.",
-                [Query("sum by (reason) (rate(qmail_bounced_recipients_total{HERE}[$__rate_interval])) > 0", "{{reason}}")],
-                unit="ops",
-                empty="none",
-                runbooks=["QmailBounceStorm", "QmailMailExpiring"],
-            ),
-            stacked=True,
-        ),
-        lines(
-            Subject(
-                "Double bounces",
-                "Bounces that could not be delivered either, by the domain that the mail was for; an hour's sum. It takes --double-bounces.log.",
-                [Query(f"topk(10, sum by (domain) (increase(qmail_double_bounces_total{{{_DOMAIN}}}[1h])))", "{{domain}}")],
-                empty="no --double-bounces.log, or none",
-                runbooks=["QmailDoubleBounces"],
-            ),
-            stacked=True,
-        ),
-    ],
-)
-
-_POLICIES = Row(
-    "Policies",
-    [
-        lines(
-            Subject(
-                "Who turns this host away",
-                "Remote attempts a second that were put off or refused for what this host is or does: policy, rate limits, greylisting, a greeting that says no.",
-                [
-                    Query(
-                        f"sum by (reason, result) (rate(qmail_delivery_problems_total{{{_POLICY}}}[$__rate_interval]))"
-                        " > 0",
-                        "{{reason}}: {{result}}",
-                    )
-                ],
-                unit="ops",
-                empty="nobody",
-                runbooks=["QmailRefusedByPolicy"],
-                width=12,
-            ),
-            stacked=True,
-        ),
-        bars(
-            Subject(
-                "Domains that turn this host away",
-                "Recipients that wait because of a policy, a rate limit, greylisting or a greeting that said no: the ten largest.",
-                [
-                    Query(
-                        "topk(10, sum by (domain, reason) (qmail_domain_deferred_recipients"
-                        f'{{{_DOMAIN}, reason=~"policy|rate_limit|greylist|greeting"}}))',
-                        "{{domain}}: {{reason}}",
-                        now=True,
-                    )
-                ],
-                empty="none",
-                runbooks=["QmailRefusedByPolicy"],
-                steps=((None, "orange"),),
-                width=12,
-            )
         ),
     ],
 )
@@ -344,6 +218,6 @@ BOARD = Board(
     "qmail-destinations",
     "qmail: destinations",
     "Where mail waits and why, who refuses it, and who does not answer.",
-    [_NOW, _DOMAINS, _REASONS, _POLICIES, _TCPTO],
+    [_NOW, _BY_DOMAIN, REASONS, POLICIES, _TCPTO],
     domains=True,
 )

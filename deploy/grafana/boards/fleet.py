@@ -17,24 +17,22 @@ _NOW = Row(
     [
         number(
             Subject(
-                "Hosts that do not answer",
+                "Hosts down",
                 "Exporters that cannot be scraped now, of those that were there in the time that is shown. Nothing else can be told of them.",
                 [Query(f"sum(1 - (up{{HOST}} {SEEN}))")],
                 runbooks=["QmailExporterDown"],
                 steps=NONE_IS_GOOD,
                 width=3,
-                height=4,
             )
         ),
         number(
             Subject(
-                "Queues not seen whole",
+                "Half blind",
                 "Queues of which the exporter cannot tell all: a directory that cannot be read, or a scan under way.",
                 [Query("sum(1 - qmail_up{HERE})")],
                 runbooks=["QmailExporterHalfBlind"],
                 steps=NONE_IS_GOOD,
                 width=3,
-                height=4,
             )
         ),
         number(
@@ -46,7 +44,6 @@ _NOW = Row(
                 pages=["outage.md"],
                 steps=NONE_IS_GOOD,
                 width=3,
-                height=4,
             )
         ),
         number(
@@ -56,16 +53,14 @@ _NOW = Row(
                 [Query("sum(qmail_queue_messages{HERE})")],
                 runbooks=["QmailQueueStuck"],
                 width=3,
-                height=4,
             )
         ),
         number(
             Subject(
-                "Recipients that wait",
+                "Waiting recipients",
                 "Recipients that have not been delivered to, local and remote.",
                 [Query('sum(qmail_queue_recipients{HERE, status="pending"})')],
                 width=3,
-                height=4,
             )
         ),
         number(
@@ -75,12 +70,11 @@ _NOW = Row(
                 [Query('sum(rate(qmail_deliveries_total{HERE, result="success"}[$__rate_interval]))')],
                 unit="ops",
                 width=3,
-                height=4,
             )
         ),
         number(
             Subject(
-                "Attempts deferred",
+                "Deferred",
                 "Share of the delivery attempts that were put off. Greylisting alone makes for a third on some hosts.",
                 [
                     Query(
@@ -93,19 +87,17 @@ _NOW = Row(
                 runbooks=["QmailDestinationsUnreachable"],
                 steps=DEFERRED,
                 width=3,
-                height=4,
             ),
             decimals=0,
         ),
         number(
             Subject(
-                "Expire within a day",
+                "Expire in a day",
                 "Messages that reach queuelifetime within 24 hours: unless they are delivered by then, they bounce.",
                 [Query('sum(qmail_queue_expiring_messages{HERE, within="24h"})')],
                 runbooks=["QmailMailExpiring"],
                 steps=SOME_IS_FAIR,
                 width=3,
-                height=4,
             )
         ),
     ],
@@ -122,7 +114,9 @@ _HOSTS = Row(
                     Query(f"min by ({_BY}) (qmail_up{{HERE}})", "Picture", now=True),
                     Query(network(_BY), "Network", now=True),
                     Query(f"max by ({_BY}) (qmail_queue_messages{{HERE}})", "Messages", now=True),
-                    Query(f"max by ({_BY}) (qmail_queue_todo_messages{{HERE}})", "Not preprocessed", now=True),
+                    Query(
+                        f"max by ({_BY}) (qmail_queue_todo_messages{{HERE}})", "Not preprocessed", now=True
+                    ),
                     Query(
                         f'sum by ({_BY}) (qmail_queue_recipients{{HERE, status="pending"}})',
                         "Recipients",
@@ -146,7 +140,9 @@ _HOSTS = Row(
                         now=True,
                     ),
                     Query(
-                        f'max by ({_BY}) (qmail_tcpto_hosts{{HERE, state="dead"}})', "Hosts passed over", now=True
+                        f'max by ({_BY}) (qmail_tcpto_hosts{{HERE, state="dead"}})',
+                        "Hosts passed over",
+                        now=True,
                     ),
                     Query(
                         f'max by ({_BY}) (qmail_queue_expiring_messages{{HERE, within="24h"}})',
@@ -207,7 +203,8 @@ _COURSE = Row(
                 "Age of the oldest message as qmail sees it. It should fall to minutes or hours from time to time, or end at queuelifetime.",
                 [
                     Query(
-                        "time() - min by (instance, queue) (qmail_queue_oldest_message_timestamp_seconds{HERE})", _NAME
+                        "time() - min by (instance, queue) (qmail_queue_oldest_message_timestamp_seconds{HERE})",
+                        _NAME,
                     )
                 ],
                 unit="s",
@@ -219,7 +216,12 @@ _COURSE = Row(
             Subject(
                 "Delivery attempts",
                 "Attempts that ended, a second, whatever came of them.",
-                [Query("sum by (instance, queue) (rate(qmail_deliveries_total{HERE}[$__rate_interval]))", _NAME)],
+                [
+                    Query(
+                        "sum by (instance, queue) (rate(qmail_deliveries_total{HERE}[$__rate_interval]))",
+                        _NAME,
+                    )
+                ],
                 unit="ops",
             )
         ),
@@ -263,10 +265,11 @@ _COURSE = Row(
                 "Bounces that were sent, a second.",
                 [
                     Query(
-                        'sum by (instance, queue) (rate(qmail_bounces_total{HERE, kind="single"}[$__rate_interval]))', _NAME
+                        'sum by (instance, queue) (rate(qmail_bounces_total{HERE, kind="single"}[$__rate_interval]))',
+                        _NAME,
                     )
                 ],
-                unit="ops",
+                unit="mps",
                 runbooks=["QmailBounceStorm"],
             )
         ),

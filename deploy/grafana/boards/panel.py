@@ -7,23 +7,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from boards.query import Query
-from grafana_foundation_sdk.builders import bargauge, common, heatmap, prometheus, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    heatmap,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+)
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heat_options
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from boards.query import Query
+
 SOURCE = options.DataSourceRef("prometheus", "${datasource}")
 DOCS = "${docs:raw}"
 """Where docs/ is to be had: the variable of that name."""
 GOOD, FAIR, BAD, PLAIN = "green", "orange", "red", "text"
-_GRID = 24
 
 Steps = Sequence[tuple[float | None, str]]
 """Thresholds: from this value on, this colour. The first is from None on."""
-_P = TypeVar("_P", bargauge.Panel, heatmap.Panel, stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel)
+_P = TypeVar(
+    "_P", bargauge.Panel, heatmap.Panel, stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,7 @@ class Subject:
         empty: what to show where there is no value.
         steps: thresholds.
         width: of the grid's 24 columns.
-        height: in the grid's rows of 30 pixels.
+        height: in the grid's rows of 30 pixels; what is usual for the kind of panel unless given.
     """
 
     title: str
@@ -52,12 +63,12 @@ class Subject:
     empty: str = "no data"
     steps: Steps = ((None, PLAIN),)
     width: int = 8
-    height: int = 8
+    height: int | None = None
 
 
 def number(subject: Subject, *, decimals: int | None = None, sparkline: bool = True) -> stat.Panel:
     """One number, coloured by the thresholds, above its course over the time that is shown."""
-    panel = _with_subject(stat.Panel(), subject)
+    panel = _with_subject(stat.Panel().height(subject.height or 4), subject)
     mode = options.BigValueGraphMode.AREA if sparkline else options.BigValueGraphMode.NONE
     panel.graph_mode(mode).color_mode(options.BigValueColorMode.VALUE)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -84,7 +95,7 @@ def lines(
         bars: events in each step of time, rather than a course.
         colours: fixed ones, by the series' name.
     """
-    panel = _with_subject(timeseries.Panel(), subject)
+    panel = _with_subject(timeseries.Panel().height(subject.height or 8), subject)
     panel.color_scheme(_colours(model.FieldColorModeId.PALETTE_CLASSIC))
     panel.line_width(1).show_points(options.VisibilityMode.NEVER).axis_soft_min(0)
     panel.fill_opacity(60 if bars else 30 if stacked else 8)
@@ -98,6 +109,8 @@ def lines(
         panel.stacking(common.StackingConfig().mode(options.StackingMode.NORMAL).group("A"))
     if share:
         panel.min(0).max(1)
+    elif bars or subject.unit == "short":
+        panel.axis_soft_max(1)  # else nothing but zeros is drawn below an axis of 0 to 100
     if len(subject.steps) > 1:
         style = common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED)
         panel.thresholds_style(style)
@@ -108,7 +121,7 @@ def lines(
 
 def bars(subject: Subject, *, calculation: str = "lastNotNull") -> bargauge.Panel:
     """A bar for each series, of its last value."""
-    panel = _with_subject(bargauge.Panel(), subject)
+    panel = _with_subject(bargauge.Panel().height(subject.height or 8), subject)
     panel.display_mode(options.BarGaugeDisplayMode.GRADIENT).orientation(options.VizOrientation.HORIZONTAL)
     panel.reduce_options(common.ReduceDataOptions().calcs([calculation]))
     return panel.min(0).color_scheme(_colours(model.FieldColorModeId.THRESHOLDS))
@@ -116,7 +129,7 @@ def bars(subject: Subject, *, calculation: str = "lastNotNull") -> bargauge.Pane
 
 def heat(subject: Subject) -> heatmap.Panel:
     """A histogram over time: the query gives its buckets, `sum by (le) (…)`."""
-    panel = _with_subject(heatmap.Panel(), subject, PromQueryFormat.HEATMAP)
+    panel = _with_subject(heatmap.Panel().height(subject.height or 8), subject, PromQueryFormat.HEATMAP)
     scheme = heatmap.HeatmapColorOptions().mode(heat_options.HeatmapColorMode.SCHEME).scheme("Oranges")
     scheme.scale(heat_options.HeatmapColorScale.EXPONENTIAL).exponent(0.5).steps(64).fill("dark-orange")
     panel.calculate(False).color(scheme).cell_gap(1)
@@ -129,7 +142,7 @@ def heat(subject: Subject) -> heatmap.Panel:
 
 def states(subject: Subject, names: Mapping[int, tuple[str, str]]) -> statetimeline.Panel:
     """A band for each series, whose values have names and colours."""
-    panel = _with_subject(statetimeline.Panel(), subject)
+    panel = _with_subject(statetimeline.Panel().height(subject.height or 6), subject)
     panel.mappings([named(names)]).color_scheme(_colours(model.FieldColorModeId.THRESHOLDS))
     panel.merge_values(True).show_value(options.VisibilityMode.NEVER).row_height(0.8).fill_opacity(70)
     panel.legend(_legend()).tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI))
@@ -159,7 +172,7 @@ def rows(
         columns: how columns look, by name.
         sort: the column by which it is sorted, largest first.
     """
-    panel = _with_subject(table.Panel(), subject, PromQueryFormat.TABLE)
+    panel = _with_subject(table.Panel().height(subject.height or 8), subject, PromQueryFormat.TABLE)
     # Grafana calls the only query's values `Value`, and those of several `Value #A`, after the query.
     names = {f"Value #{_letter(place)}": query.legend for place, query in enumerate(subject.queries)}
     renamed = {**labels, **names}
@@ -167,7 +180,9 @@ def rows(
     panel.with_transformation(model.DataTransformerConfig("merge", options={}))
     arranged = {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": renamed}
     panel.with_transformation(model.DataTransformerConfig("organize", options=arranged))
-    panel.cell_height(options.TableCellHeight.SM).sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
+    panel.cell_height(options.TableCellHeight.SM).sort_by(
+        [common.TableSortByFieldState().display_name(sort).desc(True)]
+    )
     for name, column in columns.items():
         panel.override_by_name(name, list(_properties(column)))
     return panel
@@ -208,10 +223,9 @@ def thresholds(steps: Steps) -> build.ThresholdsConfig:
 
 def _with_subject(panel: _P, subject: Subject, form: PromQueryFormat = PromQueryFormat.TIME_SERIES) -> _P:
     """Give a panel what panels of every kind have."""
-    assert 0 < subject.width <= _GRID, subject.title
     panel.title(subject.title).description(subject.about).datasource(SOURCE).unit(subject.unit)
     panel.no_value(subject.empty).thresholds(thresholds(subject.steps))
-    panel.span(subject.width).height(subject.height)
+    panel.span(subject.width)
     pages = [*(f"runbooks/{name}.md" for name in subject.runbooks), *subject.pages]
     panel.links([_link(page) for page in pages])
     for place, query in enumerate(subject.queries):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 HOST = 'job=~"$job", instance=~"$instance"'
 HERE = f'{HOST}, queue=~"$queue"'
+DOMAIN = 'HERE, domain=~"$domain"'
+"""For series by domain, where the dashboard has that variable."""
 SEEN = "and on (job, instance) last_over_time(qmail_exporter_build_info{HOST}[$__range])"
 """Of series that every target has, such as `up`: those of the exporters that were there in the time that is shown.
 

@@ -1,7 +1,8 @@
 """One host: what is in its queue, how old it is, what comes and goes, and what will happen to it."""
 
 from boards.board import Board, Row
-from boards.look import AGE, BUSY, NONE_IS_GOOD, RESULTS, SOME_IS_FAIR, UP
+from boards.flow import CONCURRENCY, FLOW
+from boards.look import AGE, NONE_IS_GOOD, SOME_IS_FAIR, UP
 from boards.panel import BAD, FAIR, GOOD, PLAIN, Subject, bars, heat, lines, number, states
 from boards.query import Query
 
@@ -16,7 +17,6 @@ _NOW = Row(
                 [Query("sum(qmail_queue_messages{HERE})")],
                 runbooks=["QmailQueueStuck"],
                 width=3,
-                height=4,
             )
         ),
         number(
@@ -27,27 +27,24 @@ _NOW = Row(
                 runbooks=["QmailTodoNotDrained", "QmailTodoBacklog"],
                 steps=((None, PLAIN), (100, FAIR), (1000, BAD)),
                 width=3,
-                height=4,
             )
         ),
         number(
             Subject(
-                "Remote recipients that wait",
+                "Waiting, remote",
                 "Recipients elsewhere that have not been delivered to.",
                 [Query('sum(qmail_queue_recipients{HERE, channel="remote", status="pending"})')],
                 width=3,
-                height=4,
             )
         ),
         number(
             Subject(
-                "Of them deferred",
+                "Deferred",
                 "Recipients whose last attempt was put off.",
                 [Query("sum(qmail_domain_deferred_recipients{HERE})")],
                 empty="none",
                 runbooks=["QmailDestinationDeferring"],
                 width=3,
-                height=4,
             )
         ),
         number(
@@ -60,7 +57,6 @@ _NOW = Row(
                 runbooks=["QmailOldestMessageTooOld"],
                 steps=AGE,
                 width=3,
-                height=4,
             ),
             decimals=1,
         ),
@@ -71,18 +67,16 @@ _NOW = Row(
                 [Query('sum(qmail_queue_next_attempt_seconds_bucket{HERE, le="0.0"})')],
                 runbooks=["QmailQueueStuck", "QmailConcurrencySaturated"],
                 width=3,
-                height=4,
             )
         ),
         number(
             Subject(
-                "Expire within 6 hours",
+                "Expire in 6 hours",
                 "Messages that bounce within 6 hours unless they are delivered.",
                 [Query('sum(qmail_queue_expiring_messages{HERE, within="6h"})')],
                 runbooks=["QmailMailExpiring"],
                 steps=SOME_IS_FAIR,
                 width=3,
-                height=4,
             )
         ),
         number(
@@ -93,7 +87,6 @@ _NOW = Row(
                 runbooks=["QmailSendAlerts"],
                 steps=NONE_IS_GOOD,
                 width=3,
-                height=4,
             ),
             decimals=0,
             sparkline=False,
@@ -174,168 +167,6 @@ _AGE = Row(
     ],
 )
 
-_FLOW = Row(
-    "Flow",
-    [
-        lines(
-            Subject(
-                "Messages in and out",
-                "Messages that came and that left, a second. Where the first stays above the second, the queue grows.",
-                [
-                    Query("sum(rate(qmail_messages_total{HERE}[$__rate_interval]))", "in"),
-                    Query("sum(rate(qmail_messages_ended_total{HERE}[$__rate_interval]))", "out"),
-                ],
-                unit="ops",
-                runbooks=["QmailQueueStuck"],
-            )
-        ),
-        lines(
-            Subject(
-                "Remote attempts",
-                "Delivery attempts elsewhere, a second, by what came of them.",
-                [
-                    Query(
-                        'sum by (result) (rate(qmail_deliveries_total{HERE, channel="remote"}[$__rate_interval]))', "{{result}}"
-                    )
-                ],
-                unit="ops",
-                runbooks=["QmailQueueStuck"],
-            ),
-            stacked=True,
-            colours=RESULTS,
-        ),
-        lines(
-            Subject(
-                "Local attempts",
-                "Delivery attempts on this host, a second, by what came of them.",
-                [
-                    Query(
-                        'sum by (result) (rate(qmail_deliveries_total{HERE, channel="local"}[$__rate_interval]))', "{{result}}"
-                    )
-                ],
-                unit="ops",
-            ),
-            stacked=True,
-            colours=RESULTS,
-        ),
-        lines(
-            Subject(
-                "Why attempts do not succeed",
-                "Attempts, local and remote, that were deferred or failed, a second, by reason.",
-                [
-                    Query(
-                        "sum by (reason) (rate(qmail_delivery_problems_total{HERE}[$__rate_interval])) > 0", "{{reason}}"
-                    )
-                ],
-                unit="ops",
-                empty="none",
-                runbooks=["QmailDestinationDeferring"],
-            ),
-            stacked=True,
-        ),
-        lines(
-            Subject(
-                "Time in the queue",
-                "How long half, 95% and 99% of the messages that left had been in the queue at most.",
-                [
-                    Query(
-                        f"histogram_quantile({share}, sum by (le) (rate(qmail_message_queue_time_seconds_bucket{{HERE}}[$__rate_interval])))",
-                        name,
-                    )
-                    for share, name in ((0.5, "half"), (0.95, "95%"), (0.99, "99%"))
-                ],
-                unit="s",
-                empty="none left",
-            )
-        ),
-        lines(
-            Subject(
-                "Bounces",
-                "Bounces a second: sent, bounces of bounces, and those that were discarded.",
-                [Query("sum by (kind) (rate(qmail_bounces_total{HERE}[$__rate_interval]))", "{{kind}}")],
-                unit="ops",
-                runbooks=["QmailBounceStorm", "QmailDoubleBounces"],
-            )
-        ),
-        lines(
-            Subject(
-                "Bytes in",
-                "Sizes of the messages that came, a second.",
-                [Query("sum(rate(qmail_message_bytes_total{HERE}[$__rate_interval]))", "in")],
-                unit="Bps",
-            )
-        ),
-        lines(
-            Subject(
-                "Duration of remote attempts",
-                "How long 95% of the attempts elsewhere took at most, by what came of them.",
-                [
-                    Query(
-                        "histogram_quantile(0.95, sum by (le, result) "
-                        '(rate(qmail_delivery_duration_seconds_bucket{HERE, channel="remote"}[$__rate_interval])))',
-                        "{{result}}",
-                    )
-                ],
-                unit="s",
-                empty="no attempts",
-            ),
-            colours=RESULTS,
-        ),
-        lines(
-            Subject(
-                "What remote slots are busy with",
-                "Slots that attempts took on average, by what came of them. Slots that deferrals take are not there for mail that could be delivered.",
-                [
-                    Query(
-                        'sum by (result) (rate(qmail_delivery_duration_seconds_sum{HERE, channel="remote"}[$__rate_interval]))',
-                        "{{result}}",
-                    )
-                ],
-                runbooks=["QmailTcptoFull", "QmailConcurrencySaturated"],
-            ),
-            stacked=True,
-            colours=RESULTS,
-        ),
-    ],
-)
-
-_CONCURRENCY = Row(
-    "Concurrency",
-    [
-        lines(
-            Subject(
-                f"{channel.capitalize()} deliveries at once",
-                "Deliveries in progress, and how many may be, by the log's last status line.",
-                [
-                    Query(f'sum(qmail_concurrency_used{{HERE, channel="{channel}"}})', "in progress"),
-                    Query(f'sum(qmail_concurrency_limit{{HERE, channel="{channel}"}})', "allowed"),
-                ],
-                runbooks=["QmailConcurrencySaturated"],
-            ),
-            colours={"allowed": BAD},
-        )
-        for channel in ("remote", "local")
-    ]
-    + [
-        lines(
-            Subject(
-                "Share of the slots in use",
-                "Of each channel. At 100% for long, mail waits though its destination would take it.",
-                [
-                    Query(
-                        "sum by (channel) (qmail_concurrency_used{HERE}) / sum by (channel) (qmail_concurrency_limit{HERE})",
-                        "{{channel}}",
-                    )
-                ],
-                unit="percentunit",
-                runbooks=["QmailConcurrencySaturated"],
-                steps=BUSY,
-            ),
-            share=True,
-        )
-    ],
-)
-
 _COMING = Row(
     "What comes",
     [
@@ -343,7 +174,11 @@ _COMING = Row(
             Subject(
                 "Expire within",
                 "Messages that reach queuelifetime within 1, 6 and 24 hours; 0: have passed it, and bounce at their next attempt.",
-                [Query("sum by (within) (qmail_queue_expiring_messages{HERE})", "{{within}}", now=True)],
+                [
+                    Query(
+                        "sort(sum by (within) (qmail_queue_expiring_messages{HERE}))", "{{within}}", now=True
+                    )
+                ],
                 runbooks=["QmailMailExpiring"],
                 steps=((None, GOOD), (1, FAIR)),
                 width=6,
@@ -375,10 +210,12 @@ _COMING = Row(
                 "Messages whose next attempt is due, and those for which it has been for more than five minutes.",
                 [
                     Query(
-                        'sum by (channel) (qmail_queue_next_attempt_seconds_bucket{HERE, le="0.0"})', "{{channel}} due"
+                        'sum by (channel) (qmail_queue_next_attempt_seconds_bucket{HERE, le="0.0"})',
+                        "{{channel}} due",
                     ),
                     Query(
-                        'sum by (channel) (qmail_queue_next_attempt_seconds_bucket{HERE, le="-300.0"})', "{{channel}} overdue"
+                        'sum by (channel) (qmail_queue_next_attempt_seconds_bucket{HERE, le="-300.0"})',
+                        "{{channel}} overdue",
                     ),
                 ],
                 runbooks=["QmailQueueStuck", "QmailConcurrencySaturated"],
@@ -398,7 +235,8 @@ _HOST = Row(
                 "Space and inodes that are free. Without either no mail is accepted.",
                 [
                     Query(
-                        "min(qmail_queue_filesystem_free_bytes{HERE} / qmail_queue_filesystem_size_bytes{HERE})", "space"
+                        "min(qmail_queue_filesystem_free_bytes{HERE} / qmail_queue_filesystem_size_bytes{HERE})",
+                        "space",
                     ),
                     Query(
                         "min(qmail_queue_filesystem_free_inodes{HERE} / (qmail_queue_filesystem_size_inodes{HERE} > 0))",
@@ -425,14 +263,13 @@ _HOST = Row(
         lines(
             Subject(
                 "Alerts and warnings of qmail-send",
-                "Such lines in its log, by kind. An alert is something that it cannot mend by itself.",
+                "Such lines in its log; alerts by kind. An alert is something that it cannot mend by itself.",
                 [
                     Query(
-                        "sum by (kind) (increase(qmail_send_alerts_total{HERE}[$__rate_interval]))", "alert: {{kind}}"
+                        "sum by (kind) (increase(qmail_send_alerts_total{HERE}[$__rate_interval]))",
+                        "alert: {{kind}}",
                     ),
-                    Query(
-                        "sum by (kind) (increase(qmail_send_warnings_total{HERE}[$__rate_interval])) > 0", "warning: {{kind}}"
-                    ),
+                    Query("sum(increase(qmail_send_warnings_total{HERE}[$__rate_interval]))", "warnings"),
                 ],
                 runbooks=["QmailSendAlerts"],
             ),
@@ -457,6 +294,6 @@ BOARD = Board(
     "qmail-queue",
     "qmail: queue",
     "The queue of one host; of several, where several are chosen, the sum.",
-    [_NOW, _DEPTH, _AGE, _FLOW, _CONCURRENCY, _COMING, _HOST],
+    [_NOW, _DEPTH, _AGE, FLOW, CONCURRENCY, _COMING, _HOST],
     one=True,
 )
