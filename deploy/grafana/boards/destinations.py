@@ -2,7 +2,7 @@
 
 from boards.board import Board, Row
 from boards.look import AGE
-from boards.panel import BAD, FAIR, GOOD, PLAIN, Column, Subject, bars, lines, number, rows
+from boards.panel import BAD, FAIR, GOOD, Column, Subject, bars, lines, number, rows
 from boards.query import DOMAIN, Query
 from boards.reasons import POLICIES, REASONS
 
@@ -71,7 +71,6 @@ _NOW = Row(
                 [Query('sum(qmail_tcpto_hosts{HERE, state="dead"})')],
                 runbooks=["QmailTcptoFull"],
                 pages=["outage.md"],
-                steps=((None, PLAIN), (10, FAIR)),
                 width=4,
             )
         ),

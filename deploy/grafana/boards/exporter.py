@@ -1,7 +1,7 @@
 """Rows on the exporter itself: how far it can be trusted, what it does, and what that costs."""
 
 from boards.board import Row
-from boards.look import NONE_IS_GOOD, UP, WHOLE
+from boards.look import NONE_IS_BETTER, NONE_IS_GOOD, UP, WHOLE
 from boards.panel import BAD, FAIR, GOOD, Column, Subject, lines, number, rows, states
 from boards.query import SEEN, Query
 
@@ -65,7 +65,7 @@ TRUST = Row(
                 "Overflows",
                 "Times in that time that the kernel dropped events. Figures stay right, at the cost of a rescan; raise fs.inotify.max_queued_events.",
                 [Query("sum(increase(qmail_exporter_event_overflows_total{HERE}[$__range]))")],
-                steps=((None, GOOD), (1, FAIR)),
+                steps=NONE_IS_BETTER,
                 width=4,
             ),
             decimals=0,
@@ -77,7 +77,7 @@ TRUST = Row(
                 "Log lines in that time that the exporter could not read; its own log shows the first ones.",
                 [Query("sum(increase(qmail_exporter_log_unparsed_lines_total{HERE}[$__range]))")],
                 runbooks=["QmailExporterHalfBlind"],
-                steps=((None, GOOD), (1, FAIR)),
+                steps=NONE_IS_BETTER,
                 width=4,
             ),
             decimals=0,

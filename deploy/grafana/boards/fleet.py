@@ -1,7 +1,7 @@
 """All hosts at a glance: which of them wants attention."""
 
 from boards.board import Board, Row
-from boards.look import AGE, BUSY, DEFERRED, FREE, NETWORK, NONE_IS_GOOD, SOME_IS_FAIR, WHOLE, free, network
+from boards.look import AGE, BUSY, DEFERRED, FREE, NETWORK, NONE_IS_GOOD, WHOLE, free, network
 from boards.panel import Column, Subject, lines, number, rows, states
 from boards.query import SEEN, Query
 
@@ -96,7 +96,6 @@ _NOW = Row(
                 "Messages that reach queuelifetime within 24 hours: unless they are delivered by then, they bounce.",
                 [Query('sum(qmail_queue_expiring_messages{HERE, within="24h"})')],
                 runbooks=["QmailMailExpiring"],
-                steps=SOME_IS_FAIR,
                 width=3,
             )
         ),
@@ -165,7 +164,6 @@ _HOSTS = Row(
                 "Oldest": Column("s", AGE, decimals=1),
                 "Deferred": Column("percentunit", DEFERRED, decimals=0),
                 "Remote slots": Column("percentunit", BUSY, decimals=0),
-                "Expire in a day": Column(steps=SOME_IS_FAIR),
                 "Disk free": Column("percentunit", FREE, decimals=0),
             },
             sort="Oldest",

@@ -2,8 +2,8 @@
 
 from boards.board import Board, Row
 from boards.flow import CONCURRENCY, FLOW
-from boards.look import AGE, NONE_IS_GOOD, SOME_IS_FAIR, UP
-from boards.panel import BAD, FAIR, GOOD, PLAIN, Subject, bars, heat, lines, number, states
+from boards.look import AGE, NONE_IS_GOOD, UP
+from boards.panel import BAD, FAIR, PLAIN, Subject, bars, heat, lines, number, states
 from boards.query import Query
 
 _AGES = "sum by (le) (qmail_queue_message_age_seconds_bucket{HERE})"
@@ -75,7 +75,6 @@ _NOW = Row(
                 "Messages that bounce within 6 hours unless they are delivered.",
                 [Query('sum(qmail_queue_expiring_messages{HERE, within="6h"})')],
                 runbooks=["QmailMailExpiring"],
-                steps=SOME_IS_FAIR,
                 width=3,
             )
         ),
@@ -180,7 +179,7 @@ _COMING = Row(
                     )
                 ],
                 runbooks=["QmailMailExpiring"],
-                steps=((None, GOOD), (1, FAIR)),
+                steps=((None, "blue"),),
                 width=6,
             )
         ),
