@@ -2,7 +2,7 @@
 
 from boards.board import Board, Row
 from boards.look import AGE
-from boards.panel import BAD, FAIR, GOOD, Column, Subject, bars, lines, number, rows
+from boards.panel import BAD, FAIR, GOOD, Column, Subject, bars, lines, number, rows, total
 from boards.query import DOMAIN, Query
 from boards.reasons import POLICIES, REASONS
 
@@ -49,7 +49,7 @@ _NOW = Row(
             ),
             decimals=1,
         ),
-        number(
+        total(
             Subject(
                 "Refused by policy",
                 "Remote attempts in the time that is shown that were refused because of this host, its senders, or what the mail holds.",
@@ -60,9 +60,7 @@ _NOW = Row(
                 ],
                 runbooks=["QmailRefusedByPolicy"],
                 width=4,
-            ),
-            decimals=0,
-            sparkline=False,
+            )
         ),
         number(
             Subject(

@@ -2,7 +2,7 @@
 
 from boards.board import Row
 from boards.look import NONE_IS_BETTER, NONE_IS_GOOD, UP, WHOLE
-from boards.panel import BAD, FAIR, GOOD, Column, Subject, lines, number, rows, states
+from boards.panel import BAD, FAIR, GOOD, Column, Subject, lines, number, rows, states, total
 from boards.query import SEEN, Query
 
 _ALMOST_ALWAYS = ((None, BAD), (0.99, FAIR), (0.999, GOOD))
@@ -11,7 +11,7 @@ _OWN = "and on (job, instance) qmail_exporter_build_info{HOST}"
 TRUST = Row(
     "How far the exporter can be trusted",
     [
-        number(
+        total(
             Subject(
                 "Scrapes answered",
                 "Share of the scrapes in the time that is shown that were answered.",
@@ -22,9 +22,8 @@ TRUST = Row(
                 width=4,
             ),
             decimals=2,
-            sparkline=False,
         ),
-        number(
+        total(
             Subject(
                 "Picture whole",
                 "Share of that time for which the picture of the queue was whole.",
@@ -35,7 +34,6 @@ TRUST = Row(
                 width=4,
             ),
             decimals=2,
-            sparkline=False,
         ),
         number(
             Subject(
@@ -48,7 +46,7 @@ TRUST = Row(
             ),
             sparkline=False,
         ),
-        number(
+        total(
             Subject(
                 "Drift",
                 "Messages that a routine rescan found changed without an event in that time. It should be 0.",
@@ -56,22 +54,18 @@ TRUST = Row(
                 runbooks=["QmailDriftFound"],
                 steps=NONE_IS_GOOD,
                 width=4,
-            ),
-            decimals=0,
-            sparkline=False,
+            )
         ),
-        number(
+        total(
             Subject(
                 "Overflows",
                 "Times in that time that the kernel dropped events. Figures stay right, at the cost of a rescan; raise fs.inotify.max_queued_events.",
                 [Query("sum(increase(qmail_exporter_event_overflows_total{HERE}[$__range]))")],
                 steps=NONE_IS_BETTER,
                 width=4,
-            ),
-            decimals=0,
-            sparkline=False,
+            )
         ),
-        number(
+        total(
             Subject(
                 "Lines not understood",
                 "Log lines in that time that the exporter could not read; its own log shows the first ones.",
@@ -79,9 +73,7 @@ TRUST = Row(
                 runbooks=["QmailExporterHalfBlind"],
                 steps=NONE_IS_BETTER,
                 width=4,
-            ),
-            decimals=0,
-            sparkline=False,
+            )
         ),
         states(
             Subject(

@@ -1,12 +1,12 @@
 """All hosts at a glance: which of them wants attention."""
 
 from boards.board import Board, Row
-from boards.look import AGE, BUSY, DEFERRED, FREE, NETWORK, NONE_IS_GOOD, WHOLE, free, network
-from boards.panel import Column, Subject, lines, number, rows, states
+from boards.look import AGE, BUSY, DEFERRED, FREE, NETWORK, NONE_IS_GOOD, WHOLE
+from boards.panel import Column, Subject, lines, number, rows
 from boards.query import SEEN, Query
+from boards.shared import NAME, free, network, network_states, problems
 
 _BY = "job, instance, queue"
-_NAME = "{{instance}} {{queue}}"
 _CLOSER = (
     "/d/qmail-queue?${__url_time_range}&${datasource:queryparam}&${job:queryparam}"
     "&var-instance=${__data.fields.Host}&var-queue=${__data.fields.Queue}"
@@ -168,19 +168,7 @@ _HOSTS = Row(
             },
             sort="Oldest",
         ),
-        states(
-            Subject(
-                "The network, as mail tells",
-                "Whether many destinations are unreachable at once. Settling: hosts answer again, and it is being seen whether that holds.",
-                [Query(network("instance, queue"), _NAME)],
-                runbooks=["QmailDestinationsUnreachable"],
-                pages=["outage.md"],
-                unit="none",
-                width=24,
-                height=5,
-            ),
-            NETWORK,
-        ),
+        network_states(),
     ],
 )
 
@@ -191,7 +179,7 @@ _COURSE = Row(
             Subject(
                 "Messages",
                 "Messages in each queue. A rise that does not end is mail that comes faster than it goes.",
-                [Query("max by (instance, queue) (qmail_queue_messages{HERE})", _NAME)],
+                [Query("max by (instance, queue) (qmail_queue_messages{HERE})", NAME)],
                 runbooks=["QmailQueueStuck"],
             )
         ),
@@ -202,7 +190,7 @@ _COURSE = Row(
                 [
                     Query(
                         "time() - min by (instance, queue) (qmail_queue_oldest_message_timestamp_seconds{HERE})",
-                        _NAME,
+                        NAME,
                     )
                 ],
                 unit="s",
@@ -217,7 +205,7 @@ _COURSE = Row(
                 [
                     Query(
                         "sum by (instance, queue) (rate(qmail_deliveries_total{HERE}[$__rate_interval]))",
-                        _NAME,
+                        NAME,
                     )
                 ],
                 unit="ops",
@@ -231,7 +219,7 @@ _COURSE = Row(
                     Query(
                         'sum by (instance, queue) (rate(qmail_deliveries_total{HERE, result="deferral"}[$__rate_interval]))'
                         " / sum by (instance, queue) (rate(qmail_deliveries_total{HERE}[$__rate_interval]))",
-                        _NAME,
+                        NAME,
                     )
                 ],
                 unit="percentunit",
@@ -240,22 +228,11 @@ _COURSE = Row(
             ),
             share=True,
         ),
-        lines(
-            Subject(
-                "Why attempts are deferred",
-                "Deferred remote attempts of all hosts, a second, by reason.",
-                [
-                    Query(
-                        'sum by (reason) (rate(qmail_delivery_problems_total{HERE, channel="remote", result="deferral"}'
-                        "[$__rate_interval])) > 0",
-                        "{{reason}}",
-                    )
-                ],
-                unit="ops",
-                empty="none",
-                runbooks=["QmailDestinationDeferring"],
-            ),
-            stacked=True,
+        problems(
+            "Why attempts are deferred",
+            "Deferred remote attempts of all hosts, a second, by reason.",
+            "deferral",
+            "QmailDestinationDeferring",
         ),
         lines(
             Subject(
@@ -264,7 +241,7 @@ _COURSE = Row(
                 [
                     Query(
                         'sum by (instance, queue) (rate(qmail_bounces_total{HERE, kind="single"}[$__rate_interval]))',
-                        _NAME,
+                        NAME,
                     )
                 ],
                 unit="mps",
@@ -279,7 +256,7 @@ _COURSE = Row(
                     Query(
                         'max by (instance, queue) (qmail_concurrency_used{HERE, channel="remote"}'
                         ' / qmail_concurrency_limit{HERE, channel="remote"})',
-                        _NAME,
+                        NAME,
                     )
                 ],
                 unit="percentunit",
@@ -291,7 +268,7 @@ _COURSE = Row(
             Subject(
                 "Hosts passed over",
                 "Destinations that timed out twice or more (tcpto): qmail does not try them for 64 to 97 minutes.",
-                [Query('max by (instance, queue) (qmail_tcpto_hosts{HERE, state="dead"})', _NAME)],
+                [Query('max by (instance, queue) (qmail_tcpto_hosts{HERE, state="dead"})', NAME)],
                 runbooks=["QmailTcptoFull"],
             )
         ),
@@ -299,7 +276,7 @@ _COURSE = Row(
             Subject(
                 "Free on the queue's file system",
                 "Of space or of inodes, whichever is scarcer. A queue needs an inode or more for each message.",
-                [Query(free("instance, queue"), _NAME)],
+                [Query(free("instance, queue"), NAME)],
                 unit="percentunit",
                 runbooks=["QmailQueueDiskFilling", "QmailQueueDiskFull"],
             ),

@@ -2,25 +2,22 @@
 
 from boards.board import Board, Row
 from boards.exporter import COST, TRUST, WORK
-from boards.look import NETWORK, NONE_IS_GOOD, network
-from boards.panel import BAD, FAIR, GOOD, Subject, bars, lines, number, states
+from boards.look import NONE_IS_GOOD
+from boards.panel import BAD, FAIR, GOOD, Subject, bars, lines, number, total
 from boards.query import Query
-
-_NAME = "{{instance}} {{queue}}"
+from boards.shared import network_states
 
 _OUTAGES = Row(
     "Outages",
     [
-        number(
+        total(
             Subject(
                 "Outages begun",
                 "Outages that began in the time that is shown.",
                 [Query("sum(increase(qmail_outages_total{HERE}[$__range]))")],
                 runbooks=["QmailDestinationsUnreachable"],
                 width=4,
-            ),
-            decimals=0,
-            sparkline=False,
+            )
         ),
         number(
             Subject(
@@ -68,7 +65,7 @@ _OUTAGES = Row(
                 width=4,
             )
         ),
-        number(
+        total(
             Subject(
                 "Runs that failed",
                 "Runs of the hook's actions in the time that is shown that failed or took too long. A failed one is tried again.",
@@ -78,23 +75,9 @@ _OUTAGES = Row(
                 pages=["outage.md"],
                 steps=NONE_IS_GOOD,
                 width=4,
-            ),
-            decimals=0,
-            sparkline=False,
+            )
         ),
-        states(
-            Subject(
-                "The network, as mail tells",
-                "Outage: many domains fail and few hosts are reached. Settling: hosts answer again. Recovered: the hook is at work.",
-                [Query(network("instance, queue"), _NAME)],
-                unit="none",
-                runbooks=["QmailDestinationsUnreachable"],
-                pages=["outage.md"],
-                width=24,
-                height=5,
-            ),
-            NETWORK,
-        ),
+        network_states(),
         lines(
             Subject(
                 "Runs of the hook",

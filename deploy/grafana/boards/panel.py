@@ -78,6 +78,11 @@ def number(subject: Subject, *, decimals: int | None = None, sparkline: bool = T
     return panel
 
 
+def total(subject: Subject, *, decimals: int = 0) -> stat.Panel:
+    """One number that stands for all of the time that is shown: the query has `[$__range]`."""
+    return number(subject, decimals=decimals, sparkline=False)
+
+
 def lines(
     subject: Subject,
     *,

@@ -3,7 +3,7 @@
 from boards.board import Board, Row
 from boards.flow import CONCURRENCY, FLOW
 from boards.look import AGE, NONE_IS_GOOD, UP
-from boards.panel import BAD, FAIR, PLAIN, Subject, bars, heat, lines, number, states
+from boards.panel import BAD, FAIR, PLAIN, Subject, bars, heat, lines, number, states, total
 from boards.query import Query
 
 _AGES = "sum by (le) (qmail_queue_message_age_seconds_bucket{HERE})"
@@ -78,7 +78,7 @@ _NOW = Row(
                 width=3,
             )
         ),
-        number(
+        total(
             Subject(
                 "Alert lines",
                 "Alerts that qmail-send wrote to its log in the time that is shown: it cannot go on without help.",
@@ -86,9 +86,7 @@ _NOW = Row(
                 runbooks=["QmailSendAlerts"],
                 steps=NONE_IS_GOOD,
                 width=3,
-            ),
-            decimals=0,
-            sparkline=False,
+            )
         ),
     ],
 )

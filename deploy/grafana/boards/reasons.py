@@ -4,6 +4,7 @@ from boards.board import Row
 from boards.look import RESULTS
 from boards.panel import Subject, bars, lines
 from boards.query import DOMAIN, Query
+from boards.shared import problems
 
 _POLICY = 'HERE, channel="remote", reason=~"policy|rate_limit|greylist|greeting"'
 
@@ -20,39 +21,18 @@ REASONS = Row(
             ),
             stacked=True,
         ),
-        lines(
-            Subject(
-                "Why attempts are deferred",
-                "Deferred remote attempts a second, by reason, to all domains.",
-                [
-                    Query(
-                        'sum by (reason) (rate(qmail_delivery_problems_total{HERE, channel="remote", result="deferral"}'
-                        "[$__rate_interval])) > 0",
-                        "{{reason}}",
-                    )
-                ],
-                unit="ops",
-                empty="none",
-                runbooks=["QmailDestinationDeferring", "QmailDestinationsUnreachable"],
-            ),
-            stacked=True,
+        problems(
+            "Why attempts are deferred",
+            "Deferred remote attempts a second, by reason, to all domains.",
+            "deferral",
+            "QmailDestinationDeferring",
+            "QmailDestinationsUnreachable",
         ),
-        lines(
-            Subject(
-                "Why attempts fail",
-                "Remote attempts that failed for good, a second, by reason, to all domains.",
-                [
-                    Query(
-                        'sum by (reason) (rate(qmail_delivery_problems_total{HERE, channel="remote", result="failure"}'
-                        "[$__rate_interval])) > 0",
-                        "{{reason}}",
-                    )
-                ],
-                unit="ops",
-                empty="none",
-                runbooks=["QmailBounceStorm"],
-            ),
-            stacked=True,
+        problems(
+            "Why attempts fail",
+            "Remote attempts that failed for good, a second, by reason, to all domains.",
+            "failure",
+            "QmailBounceStorm",
         ),
         lines(
             Subject(
