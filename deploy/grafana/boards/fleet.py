@@ -79,7 +79,7 @@ _NOW = Row(
                 [
                     Query(
                         'sum(rate(qmail_deliveries_total{HERE, result="deferral"}[$__rate_interval]))'
-                        " / sum(rate(qmail_deliveries_total{HERE}[$__rate_interval]))"
+                        " / (sum(rate(qmail_deliveries_total{HERE}[$__rate_interval])) > 0)"
                     )
                 ],
                 unit="percentunit",
@@ -128,13 +128,13 @@ _HOSTS = Row(
                     ),
                     Query(
                         f'sum by ({_BY}) (increase(qmail_deliveries_total{{HERE, result="deferral"}}[$__range]))'
-                        f" / sum by ({_BY}) (increase(qmail_deliveries_total{{HERE}}[$__range]))",
+                        f" / (sum by ({_BY}) (increase(qmail_deliveries_total{{HERE}}[$__range])) > 0)",
                         "Deferred",
                         now=True,
                     ),
                     Query(
                         f'max by ({_BY}) (qmail_concurrency_used{{HERE, channel="remote"}}'
-                        ' / qmail_concurrency_limit{HERE, channel="remote"})',
+                        ' / (qmail_concurrency_limit{HERE, channel="remote"} > 0))',
                         "Remote slots",
                         now=True,
                     ),
@@ -218,7 +218,7 @@ _COURSE = Row(
                 [
                     Query(
                         'sum by (instance, queue) (rate(qmail_deliveries_total{HERE, result="deferral"}[$__rate_interval]))'
-                        " / sum by (instance, queue) (rate(qmail_deliveries_total{HERE}[$__rate_interval]))",
+                        " / (sum by (instance, queue) (rate(qmail_deliveries_total{HERE}[$__rate_interval])) > 0)",
                         NAME,
                     )
                 ],
@@ -255,7 +255,7 @@ _COURSE = Row(
                 [
                     Query(
                         'max by (instance, queue) (qmail_concurrency_used{HERE, channel="remote"}'
-                        ' / qmail_concurrency_limit{HERE, channel="remote"})',
+                        ' / (qmail_concurrency_limit{HERE, channel="remote"} > 0))',
                         NAME,
                     )
                 ],

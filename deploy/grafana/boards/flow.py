@@ -73,7 +73,7 @@ FLOW = Row(
                 "How long half, 95% and 99% of the messages that left had been in the queue at most.",
                 [
                     Query(
-                        f"histogram_quantile({share}, sum by (le) (rate(qmail_message_queue_time_seconds_bucket{{HERE}}[$__rate_interval])))",
+                        f"histogram_quantile({share}, sum by (le) (rate(qmail_message_queue_time_seconds_bucket{{HERE}}[$__rate_interval]))) >= 0",
                         name,
                     )
                     for share, name in ((0.5, "half"), (0.95, "95%"), (0.99, "99%"))
@@ -106,7 +106,7 @@ FLOW = Row(
                 [
                     Query(
                         "histogram_quantile(0.95, sum by (le, result) "
-                        '(rate(qmail_delivery_duration_seconds_bucket{HERE, channel="remote"}[$__rate_interval])))',
+                        '(rate(qmail_delivery_duration_seconds_bucket{HERE, channel="remote"}[$__rate_interval]))) >= 0',
                         "{{result}}",
                     )
                 ],
@@ -157,7 +157,7 @@ CONCURRENCY = Row(
                 "Of each channel. At 100% for long, mail waits though its destination would take it.",
                 [
                     Query(
-                        "sum by (channel) (qmail_concurrency_used{HERE}) / sum by (channel) (qmail_concurrency_limit{HERE})",
+                        "sum by (channel) (qmail_concurrency_used{HERE}) / (sum by (channel) (qmail_concurrency_limit{HERE}) > 0)",
                         "{{channel}}",
                     )
                 ],

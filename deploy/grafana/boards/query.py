@@ -2,6 +2,9 @@
 
 A query is written as PromQL, with `HERE` in the braces where the chosen hosts and queues are meant, and `HOST` for series
 that have no label `queue`: `sum(qmail_queue_messages{HERE})`.
+
+Where nothing happened there is nothing to divide by, and no quantile. `> 0` after a divisor, or `>= 0` after a quantile, makes
+that a gap: a NaN would end a stack of lines, and be shown as such.
 """
 
 import re

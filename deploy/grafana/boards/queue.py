@@ -148,9 +148,9 @@ _AGE = Row(
                 "Age of the messages",
                 "The age that half, 95% and 99% of the messages have not reached, and that of the oldest one.",
                 [
-                    Query(f"histogram_quantile(0.5, {_AGES})", "half"),
-                    Query(f"histogram_quantile(0.95, {_AGES})", "95%"),
-                    Query(f"histogram_quantile(0.99, {_AGES})", "99%"),
+                    Query(f"histogram_quantile(0.5, {_AGES}) >= 0", "half"),
+                    Query(f"histogram_quantile(0.95, {_AGES}) >= 0", "95%"),
+                    Query(f"histogram_quantile(0.99, {_AGES}) >= 0", "99%"),
                     Query("time() - min(qmail_queue_oldest_message_timestamp_seconds{HERE})", "oldest"),
                     Query("max(qmail_control_queuelifetime_seconds{HERE})", "queuelifetime"),
                 ],

@@ -41,7 +41,7 @@ REASONS = Row(
                 [
                     Query(
                         f"sum by (result) (rate(qmail_domain_deliveries_total{{{DOMAIN}}}[$__rate_interval]))"
-                        f" / scalar(sum(rate(qmail_domain_deliveries_total{{{DOMAIN}}}[$__rate_interval])))",
+                        f" / on () group_left () (sum(rate(qmail_domain_deliveries_total{{{DOMAIN}}}[$__rate_interval])) > 0)",
                         "{{result}}",
                     )
                 ],
