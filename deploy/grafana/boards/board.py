@@ -42,6 +42,7 @@ class Board:
         rows: from top to bottom.
         one: it is of one host and queue at a time, rather than of all.
         domains: it has the variable `domain`.
+        quiet: only outages are marked until the other annotations are switched on.
     """
 
     uid: str
@@ -50,6 +51,7 @@ class Board:
     rows: Sequence[Row]
     one: bool = False
     domains: bool = False
+    quiet: bool = False
 
     def json(self, docs: str = EXAMPLE) -> str:
         """Return it as Grafana's classic JSON; `docs` is the address under which docs/ is to be had."""
@@ -60,7 +62,7 @@ class Board:
         made = build.Dashboard(self.title).uid(self.uid).description(self.about).tags([TAG]).readonly()
         made.time("now-6h", "now").refresh("1m").timezone("browser")
         made.tooltip(model.DashboardCursorSync.CROSSHAIR)
-        made.link(_others()).variables(self._variables(docs)).annotations(_annotations())
+        made.link(_others()).variables(self._variables(docs)).annotations(_annotations(quiet=self.quiet))
         for row in self.rows:
             made.with_row(build.Row(row.title))
             for panel in row.panels:
@@ -104,10 +106,10 @@ def _others() -> build.DashboardLink:
     return link.as_dropdown(False).include_vars(True).keep_time(True).icon("external link")
 
 
-def _annotations() -> list[Builder[model.AnnotationQuery]]:
-    """What happened: outages as regions; runs of the hook and restarts as moments."""
+def _annotations(*, quiet: bool) -> list[Builder[model.AnnotationQuery]]:
+    """What happened: outages as regions; runs of the hook and restarts as moments, switched off at first if it is to be quiet."""
     text = "{{instance}} {{queue}}"
-    return [
+    outages, *others = [
         _annotation(
             "Outages",
             "red",
@@ -138,6 +140,7 @@ def _annotations() -> list[Builder[model.AnnotationQuery]]:
             "{{instance}}",
         ).use_value_for_time(True),
     ]
+    return [outages, *(each.enable(not quiet) for each in others)]
 
 
 def _annotation(name: str, colour: str, promql: str, title: str, text: str) -> build.AnnotationQuery:

@@ -159,7 +159,7 @@ _BY_DOMAIN = Row(
                 width=12,
                 height=9,
             ),
-            stacked=True,
+            style="stack",
         ),
         lines(
             Subject(
@@ -175,7 +175,7 @@ _BY_DOMAIN = Row(
                 width=12,
                 height=9,
             ),
-            stacked=True,
+            style="stack",
         ),
     ],
 )

@@ -168,7 +168,7 @@ WORK = Row(
                 unit="cps",
                 runbooks=["QmailLogSilent"],
             ),
-            stacked=True,
+            style="stack",
             colours={"not understood": BAD},
         ),
         lines(
@@ -197,7 +197,7 @@ WORK = Row(
                 ],
                 runbooks=["QmailDriftFound"],
             ),
-            bars=True,
+            style="bars",
         ),
         lines(
             Subject(
@@ -214,7 +214,7 @@ WORK = Row(
                 [Query("min by (instance) (qmail_exporter_scan_progress_ratio{HERE})", "{{instance}}")],
                 unit="percentunit",
             ),
-            share=True,
+            scale="share",
         ),
         lines(
             Subject(
@@ -228,7 +228,7 @@ WORK = Row(
                 ],
                 runbooks=["QmailExporterHalfBlind"],
             ),
-            bars=True,
+            style="bars",
         ),
     ],
 )

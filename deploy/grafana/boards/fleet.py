@@ -226,7 +226,7 @@ _COURSE = Row(
                 empty="no attempts",
                 runbooks=["QmailDestinationsUnreachable", "QmailRefusedByPolicy"],
             ),
-            share=True,
+            scale="share",
         ),
         problems(
             "Why attempts are deferred",
@@ -262,7 +262,7 @@ _COURSE = Row(
                 unit="percentunit",
                 runbooks=["QmailConcurrencySaturated"],
             ),
-            share=True,
+            scale="share",
         ),
         lines(
             Subject(
@@ -280,7 +280,7 @@ _COURSE = Row(
                 unit="percentunit",
                 runbooks=["QmailQueueDiskFilling", "QmailQueueDiskFull"],
             ),
-            share=True,
+            scale="share",
         ),
     ],
 )
@@ -290,4 +290,5 @@ BOARD = Board(
     "qmail: fleet",
     "All hosts and queues at a glance.",
     [_NOW, _HOSTS, _COURSE],
+    quiet=True,
 )

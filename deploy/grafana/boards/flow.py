@@ -33,7 +33,7 @@ FLOW = Row(
                 unit="ops",
                 runbooks=["QmailQueueStuck"],
             ),
-            stacked=True,
+            style="stack",
             colours=RESULTS,
         ),
         lines(
@@ -48,7 +48,7 @@ FLOW = Row(
                 ],
                 unit="ops",
             ),
-            stacked=True,
+            style="stack",
             colours=RESULTS,
         ),
         lines(
@@ -65,7 +65,7 @@ FLOW = Row(
                 empty="none",
                 runbooks=["QmailDestinationDeferring"],
             ),
-            stacked=True,
+            style="stack",
         ),
         lines(
             Subject(
@@ -80,7 +80,8 @@ FLOW = Row(
                 ],
                 unit="s",
                 empty="none left",
-            )
+            ),
+            scale="log",
         ),
         lines(
             Subject(
@@ -127,7 +128,7 @@ FLOW = Row(
                 ],
                 runbooks=["QmailTcptoFull", "QmailConcurrencySaturated"],
             ),
-            stacked=True,
+            style="stack",
             colours=RESULTS,
         ),
     ],
@@ -165,7 +166,7 @@ CONCURRENCY = Row(
                 runbooks=["QmailConcurrencySaturated"],
                 steps=BUSY,
             ),
-            share=True,
+            scale="share",
         )
     ],
 )

@@ -92,7 +92,7 @@ _OUTAGES = Row(
                 runbooks=["QmailHookFailing"],
                 pages=["outage.md"],
             ),
-            bars=True,
+            style="bars",
         ),
         bars(
             Subject(

@@ -5,7 +5,7 @@ What a panel shows is a `Subject`; how it looks is the same for all panels of a 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -32,6 +32,9 @@ GOOD, FAIR, BAD, PLAIN = "green", "orange", "red", "text"
 
 Steps = Sequence[tuple[float | None, str]]
 """Thresholds: from this value on, this colour. The first is from None on."""
+Style = Literal["line", "stack", "bars"]
+Scale = Literal["usual", "share", "log"]
+_FILL: Mapping[Style, int] = {"line": 8, "stack": 30, "bars": 60}
 _P = TypeVar(
     "_P", bargauge.Panel, heatmap.Panel, stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel
 )
@@ -86,39 +89,33 @@ def total(subject: Subject, *, decimals: int = 0) -> stat.Panel:
 def lines(
     subject: Subject,
     *,
-    stacked: bool = False,
-    share: bool = False,
-    bars: bool = False,
+    style: Style = "line",
+    scale: Scale = "usual",
     colours: Mapping[str, str] | None = None,
 ) -> timeseries.Panel:
-    """Lines over time.
+    """Values over time.
 
     Args:
         subject: what they show.
-        stacked: parts of a sum, one above the other.
-        share: the values are between 0 and 1, and the axis shows all of that.
-        bars: events in each step of time, rather than a course.
+        style: `stack` is for parts of a sum, one above the other; `bars` for events, rather than a course.
+        scale: a `share` lies between 0 and 1, and the axis shows all of that; what is of many magnitudes needs a `log` scale.
         colours: fixed ones, by the series' name.
     """
     panel = _with_subject(timeseries.Panel().height(subject.height or 8), subject)
     panel.color_scheme(_colours(model.FieldColorModeId.PALETTE_CLASSIC))
-    panel.line_width(1).show_points(options.VisibilityMode.NEVER).axis_soft_min(0)
-    panel.fill_opacity(60 if bars else 30 if stacked else 8)
+    panel.line_width(1).show_points(options.VisibilityMode.NEVER).fill_opacity(_FILL[style])
     panel.tooltip(
         common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI).sort(options.SortOrder.DESCENDING)
     )
     panel.legend(_legend("lastNotNull", "max"))
-    if bars:
+    if style == "bars":
         panel.draw_style(options.GraphDrawStyle.BARS)
-    if stacked:
+    if style == "stack":
         panel.stacking(common.StackingConfig().mode(options.StackingMode.NORMAL).group("A"))
-    if share:
-        panel.min(0).max(1)
-    elif bars or subject.unit == "short":
-        panel.axis_soft_max(1)  # else nothing but zeros is drawn below an axis of 0 to 100
+    _scale(panel, subject.unit, scale)
     if len(subject.steps) > 1:
-        style = common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED)
-        panel.thresholds_style(style)
+        dashed = common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED)
+        panel.thresholds_style(dashed)
     for name, colour in (colours or {}).items():
         panel.override_by_name(name, [_value("color", {"mode": "fixed", "fixedColor": colour})])
     return panel
@@ -261,6 +258,17 @@ def _legend(*calculations: str) -> common.VizLegendOptions:
     legend = common.VizLegendOptions().placement(options.LegendPlacement.BOTTOM).show_legend(True)
     mode = options.LegendDisplayMode.TABLE if calculations else options.LegendDisplayMode.LIST
     return legend.display_mode(mode).calcs(list(calculations))
+
+
+def _scale(panel: timeseries.Panel, unit: str, scale: Scale) -> None:
+    if scale == "log":
+        panel.scale_distribution(common.ScaleDistributionConfig().type(options.ScaleDistribution.LOG).log(10))
+        return
+    panel.axis_soft_min(0)
+    if scale == "share":
+        panel.min(0).max(1)
+    elif unit == "short":
+        panel.axis_soft_max(1)  # else nothing but zeros is drawn below an axis of 0 to 100
 
 
 def _colours(mode: model.FieldColorModeId) -> build.FieldColor:

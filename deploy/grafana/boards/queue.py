@@ -113,7 +113,7 @@ _DEPTH = Row(
                 "Recipients of the queued messages, by channel, and whether they are done. One message may have thousands.",
                 [Query("sum by (channel, status) (qmail_queue_recipients{HERE})", "{{channel}} {{status}}")],
             ),
-            stacked=True,
+            style="stack",
         ),
         lines(
             Subject(
@@ -125,7 +125,7 @@ _DEPTH = Row(
                 ],
                 runbooks=["QmailBounceStorm", "QmailDoubleBounces"],
             ),
-            stacked=True,
+            style="stack",
         ),
     ],
 )
@@ -159,6 +159,7 @@ _AGE = Row(
                 runbooks=["QmailOldestMessageTooOld"],
                 width=12,
             ),
+            scale="log",
             colours={"queuelifetime": BAD},
         ),
     ],
@@ -243,7 +244,7 @@ _HOST = Row(
                 unit="percentunit",
                 runbooks=["QmailQueueDiskFilling", "QmailQueueDiskFull"],
             ),
-            share=True,
+            scale="share",
         ),
         lines(
             Subject(
@@ -270,7 +271,7 @@ _HOST = Row(
                 ],
                 runbooks=["QmailSendAlerts"],
             ),
-            bars=True,
+            style="bars",
         ),
         states(
             Subject(

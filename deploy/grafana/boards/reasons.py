@@ -19,7 +19,7 @@ REASONS = Row(
                 empty="none",
                 runbooks=["QmailDestinationDeferring"],
             ),
-            stacked=True,
+            style="stack",
         ),
         problems(
             "Why attempts are deferred",
@@ -48,8 +48,8 @@ REASONS = Row(
                 unit="percentunit",
                 empty="no attempts",
             ),
-            stacked=True,
-            share=True,
+            style="stack",
+            scale="share",
             colours=RESULTS,
         ),
         lines(
@@ -66,7 +66,7 @@ REASONS = Row(
                 empty="none",
                 runbooks=["QmailBounceStorm", "QmailMailExpiring"],
             ),
-            stacked=True,
+            style="stack",
         ),
         lines(
             Subject(
@@ -81,7 +81,7 @@ REASONS = Row(
                 empty="no --double-bounces.log, or none",
                 runbooks=["QmailDoubleBounces"],
             ),
-            stacked=True,
+            style="stack",
         ),
     ],
 )
@@ -105,7 +105,7 @@ POLICIES = Row(
                 runbooks=["QmailRefusedByPolicy"],
                 width=12,
             ),
-            stacked=True,
+            style="stack",
         ),
         bars(
             Subject(

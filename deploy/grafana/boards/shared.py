@@ -45,7 +45,7 @@ def problems(title: str, about: str, result: str, *runbooks: str) -> timeseries.
         empty="none",
         runbooks=runbooks,
     )
-    return lines(subject, stacked=True)
+    return lines(subject, style="stack")
 
 
 def free(by: str) -> str:
