@@ -7,6 +7,11 @@ from boards.panel import BAD, FAIR, GOOD, Subject, bars, lines, number, total
 from boards.query import Query
 from boards.shared import network_states
 
+_RUNS = {"tcpok: ok": GOOD, "command: ok": "purple", "redeliver: ok": "blue"} | {
+    f"{action}: {result}": colour
+    for action in ("tcpok", "command", "redeliver")
+    for result, colour in (("failed", BAD), ("timeout", FAIR))
+}
 _OUTAGES = Row(
     "Outages",
     [
@@ -93,6 +98,7 @@ _OUTAGES = Row(
                 pages=["outage.md"],
             ),
             style="bars",
+            colours=_RUNS,
         ),
         bars(
             Subject(
