@@ -13,6 +13,9 @@ BIN := $(VENV)/bin
 # One stamp an environment, named after the Python that it was made with: another Python makes it anew.
 MADE := $(VENV)/made-with-$(subst /,-,$(PYTHON))
 
+# What makes Grafana's dashboards needs a later Python than the exporter does.
+SDK_RUNS = $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+
 .PHONY: help demo test check bench docs dashboards picture clean debian-packages debian-mtail debian-chromium
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -37,7 +40,7 @@ check: $(MADE)-test $(MADE)-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --python-version=3.11 deploy/grafana/boards # which the SDK needs
+	@$(SDK_RUNS) || { echo "deploy/grafana/boards is left out: it takes Python 3.11"; exit 0; }; $(BIN)/mypy --python-version=3.11 deploy/grafana/boards
 
 bench: $(MADE) debian-mtail
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
@@ -46,6 +49,7 @@ docs: $(MADE)
 	$(BIN)/python docs/generate.py
 
 dashboards: $(MADE)-dashboards
+	@$(SDK_RUNS) || { echo 'The dashboards take Python 3.11 or later: make PYTHON=python3.12 dashboards' >&2; exit 1; }
 	PYTHONPATH=deploy/grafana $(BIN)/python -W ignore::DeprecationWarning -m boards $(ARGS)
 
 picture: $(MADE) debian-chromium

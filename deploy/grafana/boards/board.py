@@ -87,9 +87,10 @@ class Board:
 
 
 def _in_sight(value: Any) -> Any:
-    """Return JSON without `placement`: the SDK always writes one, which moves links and annotations into a menu."""
+    """Return JSON without the placement of links and annotations in a menu, which is the SDK's default."""
     if isinstance(value, dict):
-        return {key: _in_sight(part) for key, part in value.items() if key != "placement"}
+        kept = {key: part for key, part in value.items() if (key, part) != ("placement", "inControlsMenu")}
+        return {key: _in_sight(part) for key, part in kept.items()}
     return [_in_sight(part) for part in value] if isinstance(value, list) else value
 
 

@@ -182,7 +182,7 @@ def rows(
     panel.with_transformation(model.DataTransformerConfig("merge", options={}))
     arranged = {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": renamed}
     panel.with_transformation(model.DataTransformerConfig("organize", options=arranged))
-    panel.cell_height(options.TableCellHeight.SM).sort_by(
+    panel.cell_height(options.TableCellHeight.SM).cell_options(options.TableAutoCellOptions()).sort_by(
         [common.TableSortByFieldState().display_name(sort).desc(True)]
     )
     for name, column in columns.items():
