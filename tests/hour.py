@@ -114,6 +114,12 @@ class _Host(HostWatch):
         self.processes = Processes(found, dict(self._scenario.qmail.deliveries))
 
 
+class _Settings:
+    """What stands for the file of --web.config.file."""
+
+    sound = True
+
+
 class Scrapes:
     """What a Prometheus would have scraped of an hour, as lines of OpenMetrics with their times.
 
@@ -129,8 +135,10 @@ class Scrapes:
         self._next = hour.now
         self._ahead = hour.now - time()
         self._registry = CollectorRegistry()
-        hooks = {"default": hour.hook}
-        self._registry.register(QmailCollector(hour.collection, lambda: hour.now, hooks=hooks))
+        shown = QmailCollector(
+            hour.collection, lambda: hour.now, hooks={"default": hour.hook}, door=_Settings()
+        )
+        self._registry.register(shown)
         ProcessCollector(registry=self._registry)
 
     def take(self) -> None:

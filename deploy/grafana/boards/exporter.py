@@ -8,6 +8,8 @@ from boards.query import SEEN, Query
 _ALMOST_ALWAYS = ((None, BAD), (0.99, FAIR), (0.999, GOOD))
 _OWN = "and on (job, instance) qmail_exporter_build_info{HOST}"
 
+_SETTINGS = {0: ("wrong", BAD), 1: ("in force", GOOD)}
+
 TRUST = Row(
     "How far the exporter can be trusted",
     [
@@ -90,7 +92,7 @@ TRUST = Row(
         rows(
             Subject(
                 "Exporters",
-                "What runs where.",
+                "What runs where. Settings: whether --web.config.file, as it is now, is in force; without such a file there is no such column.",
                 [
                     Query(
                         "max by (instance, version, python) (qmail_exporter_build_info{HOST})",
@@ -98,6 +100,11 @@ TRUST = Row(
                         now=True,
                     ),
                     Query("min by (instance) (qmail_up{HERE})", "Picture", now=True),
+                    Query(
+                        "min by (instance) (qmail_exporter_web_config_last_reload_successful{HOST})",
+                        "Settings",
+                        now=True,
+                    ),
                     Query(
                         f"max by (instance) (time() - process_start_time_seconds{{HOST}} {_OWN})",
                         "Running for",
@@ -112,6 +119,7 @@ TRUST = Row(
             {
                 "Exporter": Column(names=UP),
                 "Picture": Column(names=WHOLE),
+                "Settings": Column(names=_SETTINGS),
                 "Running for": Column("s", decimals=1),
             },
             sort="Running for",
