@@ -11,7 +11,7 @@ _NOW = Row(
     [
         number(
             Subject(
-                "Domains that mail waits for",
+                "Domains with mail",
                 "Remote domains with a recipient that has not been delivered to; all that have no series of their own count as one.",
                 [Query(f"count(sum by (domain) (qmail_domain_pending_recipients{{{DOMAIN}}}) > 0)")],
                 empty="none",
