@@ -13,7 +13,10 @@ BIN := $(VENV)/bin
 # One stamp an environment, named after the Python that it was made with: another Python makes it anew.
 MADE := $(VENV)/made-with-$(subst /,-,$(PYTHON))
 
-.PHONY: help demo test check bench docs picture clean debian-packages debian-mtail debian-chromium
+# What makes Grafana's dashboards needs a later Python than the exporter does.
+SDK_RUNS = $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+
+.PHONY: help demo test check bench docs dashboards picture clean debian-packages debian-mtail debian-chromium
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -23,6 +26,7 @@ help:
 	@echo 'make check   ruff and mypy'
 	@echo 'make bench   the figures of docs/benchmarks.md; ARGS="--messages 100000"'
 	@echo 'make docs    docs/metrics.md, the manual page, and the tables of other pages'
+	@echo 'make dashboards deploy/grafana/dashboards, in Python 3.11 or later'
 	@echo 'make picture docs/status.png, by a headless Chromium'
 	@echo 'make clean   remove what these made'
 
@@ -36,6 +40,7 @@ check: $(MADE)-test $(MADE)-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(SDK_RUNS) || { echo "deploy/grafana/boards is left out: it takes Python 3.11"; exit 0; }; $(BIN)/mypy --python-version=3.11 deploy/grafana/boards
 
 bench: $(MADE) debian-mtail
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
@@ -43,12 +48,16 @@ bench: $(MADE) debian-mtail
 docs: $(MADE)
 	$(BIN)/python docs/generate.py
 
+dashboards: $(MADE)-dashboards
+	@$(SDK_RUNS) || { echo 'The dashboards take Python 3.11 or later: make PYTHON=python3.12 dashboards' >&2; exit 1; }
+	PYTHONPATH=deploy/grafana $(BIN)/python -W ignore::DeprecationWarning -m boards $(ARGS)
+
 picture: $(MADE) debian-chromium
 	PYTHONPATH=tests TZ=UTC $(BIN)/python docs/picture.py
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
-	find qmail_exporter tests docs -name __pycache__ -prune -exec rm -rf {} +
+	find qmail_exporter tests docs deploy -name __pycache__ -prune -exec rm -rf {} +
 
 # --- the environment
 
