@@ -447,7 +447,13 @@ def test_failed_other_process_is_made_up_for(
 
     class Dying:
         def __init__(self, tree: Tree, gather: Callable[[], Share]) -> None:
-            self._glances = [one for step in tree.walk(range(tree.split)) for one in step.glances]
+            self._glances = [
+                (msg, *message[:2], int(message.sender), message.birth, message.info_changed, *file[:0:-1])
+                for step in tree.scan(lambda _: False)
+                for msg, message in step.found
+                for file in message.channels
+                if message.sender is not None and message.birth is not None
+            ]
             self._share = gather()
             self._left = 2
 
@@ -459,6 +465,7 @@ def test_failed_other_process_is_made_up_for(
             if not self._left:
                 raise ApartError(32, "a scanning process ended early", "/queue")
             assert not self._share.add("remote", self._glances[:3])
+            assert len(self._glances) == 5
             return Step([], self._share.pack(), 0.5)
 
         def admit(self, number: int) -> None:
