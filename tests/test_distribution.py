@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -52,10 +51,8 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source distribution, unpacked."""
     assert wheel
     place = tmp_path_factory.mktemp("sdist")
-    with tarfile.open(build(ROOT, "sdist", place / "made")) as packed:
-        # The first releases of 3.10 and 3.11 know no filter.
-        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-        packed.extractall(place, **safe)  # noqa: S202 - it was made here
+    made = build(ROOT, "sdist", place / "made")
+    subprocess.run(["tar", "-xf", str(made), "-C", str(place)], check=True)
     return place / NAME
 
 
