@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from qmail_exporter import __version__
+from unpack import unpack
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ("qmail_exporter", "tests", "deploy", "docs")
@@ -51,8 +52,7 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source distribution, unpacked."""
     assert wheel
     place = tmp_path_factory.mktemp("sdist")
-    made = build(ROOT, "sdist", place / "made")
-    subprocess.run(["tar", "-xf", str(made), "-C", str(place)], check=True)
+    unpack(build(ROOT, "sdist", place / "made"), place)
     return place / NAME
 
 
@@ -100,4 +100,5 @@ def test_scripts_stay_programs(unpacked: Path) -> None:
     programs = {
         name for part in SOURCE for name in files_of(ROOT / part) if (ROOT / name).stat().st_mode & 0o111
     }
+    assert programs >= {"deploy/debian/build", "deploy/debian/rules"}
     assert {name for name in programs if not (unpacked / name).stat().st_mode & 0o111} == set()
