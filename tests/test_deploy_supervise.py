@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from qmail_exporter.config import HookConfig
-from qmail_exporter.hook.runs import Outcome, socket_unit
+from qmail_exporter.hook.runs import socket_unit
 from queuedir import QueueDir
 from serving import PATIENCE, until
 
