@@ -154,11 +154,12 @@ class Tree(NamedTuple):
         with subprocess.Popen(
             command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
+            assert process.stdout is not None
             try:
-                assert process.stdout is not None
                 yield f"http://127.0.0.1:{next(filter(None, map(port_in, process.stdout)))}"
             finally:
                 process.kill()
+                process.stdout.read()  # ends when the last process in it has
 
     def ours(self) -> set[str]:
         """Give the files in it that the package may have brought; a demo that is killed leaves some in /tmp."""
