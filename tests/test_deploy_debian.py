@@ -119,7 +119,8 @@ class Tree(NamedTuple):
 
     def command(self, *argv: str) -> list[str]:
         """Return the command line that runs something in it, with a /proc of its own; nothing outlives it."""
-        start = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+        # Without exec: sh stays root, for who becomes another user is not killed with its parent (PR_SET_PDEATHSIG).
+        start = 'mount -t proc proc "$0/proc" && chroot "$0" "$@"; exit "$?"'
         return [
             "unshare",
             "--mount",
