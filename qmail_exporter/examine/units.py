@@ -17,6 +17,8 @@ UNITS = (
     "qmail-exporter-redeliver.socket",
     "qmail-exporter-expire-bounces.timer",
 )
+_OPTIONAL = UNITS[3:]
+"""Of the exporter's units those that do something only where an admin wants it: a package installs them all."""
 _SERVICES = ("service", "var/service", "etc/service", "service/qmail")
 _SUPERVISED = ("qmail-send", "qmail-exporter")
 _TIMEOUT = 10.0
@@ -66,6 +68,8 @@ def judged(unit: Unit) -> Finding:
     text = f"{unit.name}: {unit.enabled + ', ' if unit.enabled else ''}{unit.active} ({unit.detail})"
     if unit.active == "failed":
         return warn("unit", text, f"systemctl status {unit.name}")
+    if unit.name in _OPTIONAL and (unit.enabled, unit.active) == ("disabled", "inactive"):
+        return ok("unit", text)
     if unit.enabled == "disabled" or unit.active != "active":
         return warn("unit", text, f"systemctl enable --now {unit.name}")
     return ok("unit", text)

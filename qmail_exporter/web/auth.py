@@ -44,6 +44,15 @@ def parse_basic(header: str) -> tuple[str, bytes] | None:
         return None
 
 
+def _checkpw(password: bytes, hashed: bytes) -> bool:
+    try:
+        return bcrypt.checkpw(password, hashed)
+    except (
+        ValueError
+    ):  # before bcrypt 4, of a password with a NUL byte, and of every hash that begins with $2x$
+        return False
+
+
 class Passwords:
     """Checks passwords, and remembers which were right.
 
@@ -52,7 +61,7 @@ class Passwords:
     of some user.
     """
 
-    def __init__(self, check: Callable[[bytes, bytes], bool] = bcrypt.checkpw) -> None:
+    def __init__(self, check: Callable[[bytes, bytes], bool] = _checkpw) -> None:
         self._check = check
         self._pepper = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()

@@ -84,7 +84,7 @@ def _set_ciphers(context: ssl.SSLContext, tls: Tls) -> None:
 def _set_curve(context: ssl.SSLContext, curve: str) -> None:
     try:
         context.set_ecdh_curve(curve)
-    except (ssl.SSLError, ValueError) as error:  # X25519 came with Python 3.11
+    except (ssl.SSLError, ValueError) as error:  # X25519 came with some release of Python 3.11
         raise ValueError(
             f"tls_server_config.curve_preferences: {curve} cannot be set with this Python"
         ) from error

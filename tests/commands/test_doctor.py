@@ -494,6 +494,17 @@ def test_units_of_systemd(tmp_path: Path) -> None:
     assert not any(each.blind for each in found)
 
 
+def test_units_that_may_be_off(tmp_path: Path) -> None:
+    """Nothing is to be done about a socket or timer of the exporter's that nobody enabled, for a package installs them all."""
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    state = "LoadState=loaded\nUnitFileState={}\nActiveState=inactive\nSubState=dead"
+    for name in (path.name for path in DEPLOY.iterdir() if path.suffix in (".socket", ".timer")):
+        [off] = units.examine(tmp_path, lambda name=name: f"Id={name}\n{state.format('disabled')}")  # type: ignore[misc]
+        [stopped] = units.examine(tmp_path, lambda name=name: f"Id={name}\n{state.format('enabled')}")  # type: ignore[misc]
+        assert (off.level, off.fix) == ("ok", None)
+        assert (stopped.level, stopped.fix) == ("warn", f"systemctl enable --now {name}")
+
+
 def test_no_systemd(tmp_path: Path) -> None:
     """Where systemd does not run it is not asked, and nothing is missed; supervised services are named, each once."""
     assert units.examine(tmp_path, lambda: pytest.fail("systemd was asked")) == []
