@@ -26,9 +26,9 @@ class File:
     def __init__(self, path: str, losses: "Counter[str]") -> None:
         self.live = path
         self._losses = losses
-        self._seen = ""
+        self._known: set[str] = set()
 
-    def archives(self, *, patient: bool = False) -> list[Archive]:  # noqa: ARG002 - as Directory.archives
+    def archives(self) -> list[Archive]:
         """Return the rotated siblings, oldest first."""
         # Ordered by modification time: renaming and gzip keep it, and numbers and dates need no interpretation.
         directory, name = os.path.split(os.path.realpath(self.live))
@@ -52,20 +52,29 @@ class File:
                 found[match[1]] = Archive(_key(status), path, status.st_ino, status.st_size)
         return sorted(found.values(), key=lambda archive: archive.key)
 
+    def again(self, archive: Archive) -> Archive | None:
+        """Return how a file listed before is listed now, or None if it is not."""
+        listed = self.archives()
+        same = [other for other in listed if other.key == archive.key]
+        return next(iter(same or [other for other in listed if other.inode == archive.inode]), None)
+
     def unseen(self, held: "Tail | None", archives: list[Archive]) -> list[Archive]:
         """Return those of `archives` that came after the file `held`."""
+        # What was there before is known by its time, which no change of name and no compression changes: if the clock
+        # was set back, it would seem to have come after our file.
+        new = [archive for archive in archives if archive.key not in self._known]
         if held is None:
-            return [archive for archive in archives if archive.key > self._seen]
+            return new
         # Rotated more than once since: our old file is among the siblings, and the newer ones were never seen. If it
         # was deleted or compressed, the newer ones are those written to after its last write.
-        inodes = [archive.inode for archive in archives]
+        inodes = [archive.inode for archive in new]
         if held.identity[1] in inodes:
-            return archives[inodes.index(held.identity[1]) + 1 :]
-        return [archive for archive in archives if archive.key > _key(held.stat())]
+            return new[inodes.index(held.identity[1]) + 1 :]
+        return [archive for archive in new if archive.key > _key(held.stat())]
 
     def adopt(self, archives: list[Archive]) -> None:
         """From now on the file itself is read; what `archives` lists is accounted for."""
-        self._seen = max((archive.key for archive in archives), default=self._seen)
+        self._known = {archive.key for archive in archives}
 
     def left(self, _old: os.stat_result, new: os.stat_result) -> bool:
         """Whether the writer is done with the old file, given its status and that of the new one."""

@@ -59,7 +59,6 @@ class LogFiles:
         self._begun = False
         self._backfilling = False
         self._superseded = False
-        self._failed_looks = 0
 
     def backfill(self) -> "Iterator[Batch]":
         """Return what the log holds at this moment, oldest first, in batches of about 256 KiB.
@@ -126,15 +125,13 @@ class LogFiles:
             live = _open_if_there(layout.live)
             archives: list[Archive] | None = None
             try:
-                archives = layout.archives(patient=self._failed_looks < _PATIENCE)
+                archives = layout.archives()
                 if archives is not None and identity(layout.live) == (live.identity if live else None):
-                    self._failed_looks = 0
                     return _Look(layout, live, archives)
             except OSError:
                 _close([live, *(archives or [])])
                 raise
             _close([live, *(archives or [])])
-            self._failed_looks += 1
         return None
 
     def _layout_now(self) -> Directory | File:
@@ -275,10 +272,8 @@ class LogFiles:
         return None
 
     def _open_renamed(self, archive: Archive) -> ArchiveReader | None:
-        listed = self._layout.archives() or []
-        matches = [other for other in listed if other.inode == archive.inode or other.key == archive.key]
-        reader = open_same(matches[0].path, matches[0].inode) if matches else None
-        _close(listed)
+        found = self._layout.again(archive)
+        reader = open_same(found.path, found.inode) if found else None
         if reader is None:
             self.losses["rotated_away"] += 1
         return reader

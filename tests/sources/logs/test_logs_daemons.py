@@ -16,7 +16,7 @@ from qmail_exporter.sources.logs import Follower
 
 Follow = Callable[[object], Follower]
 
-DEADLINE = 20.0
+DEADLINE = 100.0  # loggers wait for the disk at each rotation, and it may have much to do
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 import gzip
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -11,67 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loggers import Multilog, Processor, Svlogd
 from qmail_exporter.sources.logs import Follower, LogFiles, open_log
 from qmail_exporter.sources.logs.directory import Directory
 
 Follow = Callable[[object], Follower]
-Processor = Callable[[bytes], bytes] | None
-
-
-class Multilog:
-    """A log directory, changed by the steps that multilog 0.76 takes, one at a time."""
-
-    def __init__(self, path: Path, keep: int = 10, processor: Processor = None) -> None:
-        self.path = path
-        self.keep = keep
-        self.processor = processor
-        self.clock = 0x400000006922C000
-        path.mkdir(exist_ok=True)
-        for name in ("lock", "state"):
-            (path / name).touch()
-        self.write(b"")
-
-    def write(self, data: bytes) -> None:
-        """Append to `current`."""
-        with (self.path / "current").open("ab") as file:
-            file.write(data)
-
-    def steps(self) -> Iterator[str]:
-        """Rotate, pausing after each step with its name."""
-        current, previous, processed = (self.path / name for name in ("current", "previous", "processed"))
-        current.rename(previous)
-        yield "renamed"
-        current.touch()
-        yield "created"
-        previous.chmod(0o744)
-        yield "marked"
-        done = previous
-        if self.processor:
-            processed.write_bytes(self.processor(previous.read_bytes()))
-            (self.path / "newstate").touch()
-            processed.chmod(0o744)
-            yield "processed"
-            previous.unlink()
-            yield "replaced"
-            (self.path / "newstate").rename(self.path / "state")
-            done = processed
-        self.clock += 1
-        os.link(done, self.path / f"@{self.clock:016x}00000000.s")
-        yield "linked"
-        done.unlink()
-        yield "unlinked"
-        while len(self.finished()) >= self.keep:
-            self.finished()[0].unlink()
-        yield "finished"
-
-    def rotate(self) -> None:
-        """Rotate without a pause."""
-        for _ in self.steps():
-            pass
-
-    def finished(self) -> list[Path]:
-        """Return the archives, oldest first."""
-        return sorted(self.path.glob("@*"))
 
 
 @pytest.fixture
@@ -348,6 +292,66 @@ def test_svlogd_finishing_a_processor_while_we_read(log: Multilog, follow: Follo
     (log.path / "@400000006922c00200000000.s").write_bytes(gzip.compress(b"second\n"))
     unprocessed.unlink()
     assert next(backfill).lines == [b"second"]
+    assert not follower.losses
+
+
+@pytest.mark.parametrize("processor", [None, gzip.compress], ids=["none", "gzip"])
+@pytest.mark.parametrize("kind", [Multilog, Svlogd])
+def test_a_clock_set_back(kind: type[Multilog], processor: Processor, tmp_path: Path, follow: Follow) -> None:
+    """Files whose names are from before those of older ones are read once each, and no older one again."""
+    log = kind(tmp_path / "log", 100, processor)
+    for number in range(3):
+        log.write(b"%d\n" % number)
+        log.rotate()
+    follower = follow(log.path)
+    lines = backfilled(follower)
+    for number in range(3, 9):
+        log.clock -= 1000
+        log.write(b"%d\n" % number)
+        log.rotate()
+        lines += follower.read().lines
+    assert lines == [b"%d" % number for number in range(9)]
+    log.write(b"9\n")
+    log.rotate()
+    log.clock -= 1000
+    log.write(b"10\n")
+    log.rotate()
+    assert follower.read().lines == [b"9", b"10"]
+    assert not follower.losses
+
+
+def test_an_old_file_brought_back(log: Multilog, follow: Follow) -> None:
+    """A finished file that is taken out of the directory and put in again is not read again."""
+    log.write(b"1\n")
+    log.rotate()
+    follower = follow(log.path)
+    lines = backfilled(follower)
+    old = log.finished()[0]
+    for number in range(3):
+        if number == 1:
+            old.rename(log.path.parent / old.name)
+        if number == 2:
+            (log.path.parent / old.name).rename(old)
+        log.write(b"%d\n" % (number + 2))
+        log.rotate()
+        lines += follower.read().lines
+    assert lines == [b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize("name", ["previous", "processed"])
+def test_a_leftover_is_read_once(name: str, log: Multilog, follow: Follow) -> None:
+    """A finished file without a name of its own that stays, as no multilog takes care of it, is read once."""
+    (log.path / name).write_bytes(b"left\n")
+    (log.path / name).chmod(0o744)
+    other = Svlogd(log.path)
+    other.write(b"1\n")
+    follower = follow(log.path)
+    lines = backfilled(follower)
+    for number in range(2, 5):
+        other.rotate()
+        other.write(b"%d\n" % number)
+        lines += follower.read().lines
+    assert lines == [b"left", b"1", b"2", b"3", b"4"]
     assert not follower.losses
 
 

@@ -118,6 +118,24 @@ def test_rotated_twice_between_two_reads(compress: bool, log: Path, follower: Fo
     assert not follower.losses
 
 
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_clock_set_back_for_a_file(compress: bool, log: Path, follower: Follower) -> None:
+    """A sibling that was written to at a later time than ours, by its date, is not read again."""
+    write(log, b"1\n")
+    os.utime(log, ns=(0, 2_000_000_000))
+    log.rename(f"{log}.1")
+    write(log, b"2\n")
+    assert follower.read().lines == [b"1", b"2"]
+    Path(f"{log}.1").rename(f"{log}.2")
+    if compress:
+        gzipped(Path(f"{log}.2"))
+    os.utime(log, ns=(0, 1_000_000_000))
+    log.rename(f"{log}.1")
+    write(log, b"3\n")
+    assert follower.read().lines == [b"3"]
+    assert not follower.losses
+
+
 def gzipped(path: Path) -> None:
     status = path.stat()
     compressed = Path(f"{path}.gz")
