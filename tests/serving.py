@@ -40,6 +40,7 @@ class Exporter:
         addresses: to listen on; port 0 is any.
         before: a command that runs it, strace for example.
         environment: variables to add.
+        module: what is run; `serve` is its first argument.
         given: as subprocess.Popen takes it.
 
     Attributes:
@@ -52,9 +53,10 @@ class Exporter:
         addresses: Sequence[str] = ("127.0.0.1:0",),
         before: Sequence[str] = (),
         environment: dict[str, str] | None = None,
+        module: str = "qmail_exporter",
         **given: Any,
     ) -> None:
-        command = [*before, sys.executable, "-m", "qmail_exporter", "serve", *arguments]
+        command = [*before, sys.executable, "-m", module, "serve", *arguments]
         command += [f"--web.listen-address={address}" for address in addresses]
         variables = {
             **os.environ,

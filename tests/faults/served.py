@@ -1,0 +1,71 @@
+"""`python -m faults.served serve …`: the exporter itself, for tests of faults.
+
+It is impatient, so that tests need not wait seconds for what it tries again; it says on SIGUSR2 how many tasks it has; and it may
+stop itself (SIGSTOP) at a given step of its first scan, `FAULTS_STOP=child:3` or `self:0`, so that a fault can come exactly there.
+"""
+
+import asyncio
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from qmail_exporter import cli, daemon
+from qmail_exporter.collect import directory, everywhere, log
+from qmail_exporter.sources.logs import journal
+from qmail_exporter.sources.scan import Found, Tree
+
+SHORT = 0.2
+
+
+def main() -> None:
+    """Run the exporter."""
+    directory.PATIENCE = log.PATIENCE = SHORT
+    journal._FIRST_DELAY = journal._LONGEST_DELAY = SHORT
+    began = daemon.Daemon.__init__
+
+    def begin(self: daemon.Daemon, config: Any, *given: Any) -> None:
+        object.__setattr__(config, "tick", SHORT / 2)
+        began(self, config, *given)
+
+    daemon.Daemon.__init__ = begin  # type: ignore[method-assign]
+    signal.signal(signal.SIGUSR2, _tell)
+    if where := os.environ.get("FAULTS_STOP"):
+        who, _, step = where.partition(":")
+        _stop_in_scan(who, int(step))
+    cli.main(prog_name="qmail-exporter")
+
+
+def _tell(*_: object) -> None:
+    os.write(2, b"faults: tasks=%d\n" % len(asyncio.all_tasks()))
+
+
+def _stop_in_scan(who: str, step: int) -> None:
+    """Stop at a step of a scan: where it is made, in the `child`, or in this process, which takes what the child found."""
+    if who == "child":
+        states, parent = Tree.states, os.getpid()
+
+        def stopping(self: Tree, *given: Any) -> Iterator[Found]:
+            steps = states(self, *given)
+            return steps if os.getpid() == parent else _stopping(steps, step)
+
+        Tree.states = stopping  # type: ignore[method-assign, assignment]
+    else:
+        walk: Callable[..., Iterator[float]] = everywhere.everywhere
+        directory.everywhere = lambda *given: _stopping(walk(*given), step)  # type: ignore[attr-defined, assignment]
+
+
+def _stopping(steps: Iterator[Any], at: int) -> Iterator[Any]:
+    for number in itertools.count():
+        if number == at:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        try:
+            yield next(steps)
+        except StopIteration:
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())  # type: ignore[func-returns-value]

@@ -1,0 +1,84 @@
+"""The log is rotated, cut off, deleted, replaced, flooded; its clock steps; the journal ends and comes back."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from faults import log
+from faults.journal import Journal
+from faults.scene import LATE, Scene
+from rig import family
+from serving import until
+
+Play = Callable[..., Scene]
+
+
+@pytest.mark.parametrize("act", log.ACTS, ids=lambda act: act.__name__)
+def test_what_becomes_of_the_log(scene: Scene, act: Callable[[Scene], None]) -> None:
+    """Whatever becomes of the log: what it tells afterwards is known, no line counts twice, and the queue is right all the time."""
+    for _ in range(2):
+        act(scene)
+        scene.check()
+        scene.traffic()
+    scene.check()
+
+
+def test_a_hundred_megabytes_at_once(play: Play) -> None:
+    """The log grows by 100 MB between two looks: scrapes are answered in time, memory does not grow with it, every line counts."""
+    scene = play("--web.scrape-budget=300ms")
+    before, counted = _resident(scene.pid), _successes(scene)
+    log.flooded(scene, 100_000_000)
+    lines = (scene.rig.home / "log" / "current").read_bytes().count(b"delivery 1000000:")
+    worst = 0.0
+    end = time.monotonic() + 60
+    while _successes(scene) < counted + lines and time.monotonic() < end:
+        began = time.monotonic()
+        scene.scraped()
+        worst = max(worst, time.monotonic() - began)
+    assert _successes(scene) == counted + lines
+    assert worst < 5  # on a machine with much else to do
+    assert _resident(scene.pid) < before + 30_000_000
+    scene.traffic()
+    scene.check()
+
+
+def _results(scene: Scene) -> dict[tuple[str, ...], float]:
+    """The deliveries that the simulator has ended."""
+    return dict(scene.rig.qmail.ledger.results)
+
+
+def _counted(scene: Scene) -> dict[tuple[str, ...], float]:
+    """The deliveries that the exporter has counted."""
+    return {key: count for key, count in family(scene.scraped(), "qmail_deliveries_total").items() if count}
+
+
+def _successes(scene: Scene) -> float:
+    found = scene.scraped()
+    return sum(value for (name, labels), value in found.items() if name == "qmail_exporter_log_lines_total" and ("kind", "delivery") in labels)  # fmt: skip
+
+
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_journal_that_ends_and_comes_back(in_memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever journalctl is ended by, another takes its place, nothing is lost or counted twice, and none is left over."""
+    (in_memory / "bin").mkdir()
+    journal = Journal(in_memory / "bin")
+    monkeypatch.setenv("PATH", f"{in_memory / 'bin'}:{os.environ['PATH']}")
+    with Scene(in_memory / "qmail", journal=journal) as scene:
+        began = Counter(_results(scene))
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+            scene.traffic()
+            for child in scene.children():
+                os.kill(child, number)
+            scene.traffic()
+            until(scene.children, LATE)
+            scene.check()
+            assert _counted(scene) == {key: count - began[key] for key, count in _results(scene).items()}
+        assert scene.value("qmail_exporter_log_unparsed_lines_total") == 0
