@@ -31,6 +31,7 @@ class Sweeps:
         self._running: Iterator[float] | None = None
         self._began = 0.0
         self._wanted: str | None = None
+        self._reason = ""  # of the one under way
 
     @property
     def due(self) -> bool:
@@ -74,16 +75,26 @@ class Sweeps:
 
         Args:
             walk: begins a sweep for a reason; its iterator does a step each time and yields the progress.
+                Whatever it raises is raised here too, and the sweep is wanted again.
         """
         if self._running is None:
             if self._wanted is None:
                 return False
-            reason, self._wanted = self._wanted, None
+            self._reason = reason = self._wanted
+            self._wanted = None
             self.done[reason] += 1
             self.progress, self._began = 0.0, monotonic()
             self._running = walk(reason)
         running = self._running
-        progress = next(running, None)
+        try:
+            progress = next(running, None)
+        except BaseException:
+            # A generator that has raised would next seem to be at its end, and what it did not come to would be missing.
+            if running is self._running:
+                self._running = None
+                self._wanted = self._wanted if self._wanted not in (None, AUDIT) else self._reason
+                self.in_doubt = True
+            raise
         if running is not self._running:  # abandoned meanwhile
             return False
         if progress is not None:
