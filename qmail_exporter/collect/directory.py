@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from time import monotonic
 
-from qmail_exporter import logfmt
+from qmail_exporter import logfmt, shortage
 from qmail_exporter.collect.everywhere import everywhere
 from qmail_exporter.collect.sweeps import AUDIT, Sweeps
 from qmail_exporter.formats import FormatError
@@ -232,7 +232,7 @@ class QueueWatch:
         except OSError as error:
             self.why_absent = error
             where = os.path.join(self.path, error.filename or "")
-            self._tell(f"no queue to be read: {error.strerror}", path=where)
+            self._tell(f"no queue to be read: {shortage.words(error)}", path=where)
             if not isinstance(error, Absent):
                 self.errors["queue", "open"] += 1
             return
@@ -299,7 +299,7 @@ class QueueWatch:
     def _tell_broken(self, tree: Tree) -> None:
         if tree.broken:
             area, error = next(iter(sorted(tree.broken.items())))
-            self._tell(f"cannot read {area}: {error.strerror}", path=error.filename)
+            self._tell(f"cannot read {area}: {shortage.words(error)}", path=error.filename)
         elif self.watched:
             self._told = None
 
@@ -313,11 +313,13 @@ class QueueWatch:
         """Take the state that a look found into the model; returns whether anything differs from what was held."""
         try:
             changed = self.queue.apply(msg, message)
-        except FormatError as error:
+        except (FormatError, MemoryError) as error:
             if msg not in self._malformed:
-                self.errors["queue", "format"] += 1
+                is_format = isinstance(error, FormatError)
+                self.errors["queue", "format" if is_format else "memory"] += 1
                 self._malformed.add(msg)
-                logger.warning("a message's files are malformed", queue=self.name, msg=msg, error=error)
+                wrong = "a message's files are malformed" if is_format else "no memory for a message"
+                logger.warning(wrong, queue=self.name, msg=msg, error=error)
             return False
         self._malformed.discard(msg)
         return changed

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from time import monotonic, time
 
-from qmail_exporter import logfmt
+from qmail_exporter import logfmt, shortage
 from qmail_exporter.formats import FormatError
 from qmail_exporter.formats.log import New, Record, parse
 from qmail_exporter.formats.prefix import Prefixes
@@ -209,7 +209,6 @@ class LogWatch:
         self._next_try = monotonic() + PATIENCE
         self.errors["read"] += 1
         if self.error is None or str(self.error) != str(error):
-            logger.warning(
-                "cannot read the log", why=error.strerror, log=error.filename or self.follower.path
-            )
+            path = error.filename or self.follower.path
+            logger.warning("cannot read the log", why=shortage.words(error), log=path)
         self.error = error

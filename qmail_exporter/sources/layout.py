@@ -200,6 +200,10 @@ class Layout:
         except OSError as error:
             self._break(where.area, where.below + name, error)
             return None
+        except MemoryError:  # for what one file needs there may be room again soon
+            lack = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+            self._break(where.area, where.below + name, lack)
+            return None
         finally:
             os.close(fd)
 

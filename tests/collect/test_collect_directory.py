@@ -259,6 +259,30 @@ def test_malformed_message_is_told_once(
     assert family(made.series(collection), "qmail_up") == {(): 1.0}
 
 
+def test_message_without_memory(
+    watched: tuple[Rig, Collection], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message for which there is no memory makes up 0 and one line, and is looked at again until there is."""
+    made, collection = watched
+    watch = collection.queues[0]
+
+    def without(*_: object) -> bool:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watch.queue, "apply", without)
+        msg = made.send(b"defer@x.example")
+        collection.refresh(1.0)
+        collection.refresh(1.0)
+    assert family(made.series(collection), "qmail_up") == {(): 0.0}
+    assert family(made.series(collection), "qmail_exporter_source_errors_total")["memory", "queue"] == 1
+    assert msg not in watch.queue
+    assert [record.getMessage() for record in caplog.records] == ["no memory for a message"]
+    settle(collection)
+    assert family(made.series(collection), "qmail_up") == {(): 1.0}
+    assert msg in watch.queue
+
+
 def test_queue_replaced_during_a_sweep(watched: tuple[Rig, Collection], tmp_path: Path) -> None:
     """A sweep whose directory goes under it is given up, and the next one is whole."""
     made, collection = watched
@@ -385,6 +409,29 @@ def test_sweep_wanted_during_a_sweep_comes_after_it() -> None:
     assert not sweeps.due
     assert sweeps.done == {"start": 1, "overflow": 1}
     assert not sweeps.step(walk)
+
+
+def test_sweep_that_fails_is_wanted_again() -> None:
+    """A sweep that raises has not ended, whatever its iterator gives then: it is begun again, for the same reason or a better one."""
+    sweeps = Sweeps()
+    sweeps.want("start")
+    failing = [True]
+
+    def walk(_: str) -> Iterator[float]:
+        yield 0.5
+        if failing:
+            raise MemoryError
+
+    assert not sweeps.step(walk)
+    with pytest.raises(MemoryError):
+        sweeps.step(walk)
+    assert sweeps.due
+    assert sweeps.in_doubt
+    failing.clear()
+    assert not sweeps.step(walk)
+    assert sweeps.step(walk)
+    assert not sweeps.in_doubt
+    assert sweeps.done == {"start": 2}
 
 
 def test_abandoned_sweep_does_not_end() -> None:

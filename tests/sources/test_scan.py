@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import socket
@@ -384,6 +385,23 @@ def test_a_file_that_is_too_large(
     assert not tree.probe()
     assert tree.broken.keys() == {area}
     queue.file(area, 28).write_bytes(b"Tx@y\0")
+    assert tree.probe()
+    assert not tree.broken
+
+
+def test_a_file_without_memory(queue: QueueDir, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel's file for which there is no memory makes the channel broken, and nothing is raised; later it is read."""
+    queue.message(28, files={"remote": b"Tx@y\0" * 2000})
+
+    def without(*_: object) -> bytes:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", without)
+        assert tree.look(28)
+    assert tree.broken.keys() == {"remote"}
+    assert tree.broken["remote"].errno == errno.ENOMEM
+    assert tree.broken["remote"].filename == str(queue.file("remote", 28))
     assert tree.probe()
     assert not tree.broken
 
