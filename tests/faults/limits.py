@@ -2,13 +2,14 @@
 
 import os
 import resource
+import subprocess
 from pathlib import Path
 
 from faults.scene import LATE, Scene
 from serving import until
 
-OWN_USER = ("unshare", "--user", "--map-root-user", "--mount-proc=/proc", "--mount")
-"""A user namespace, whose limits of inotify are its own, and fall back to what they were with it."""
+OWN_LIMITS = ("unshare", "--user", "--map-root-user")
+"""What runs the exporter in a user namespace, whose limits of inotify are its own."""
 
 
 def without_descriptors(scene: Scene) -> None:
@@ -35,12 +36,38 @@ def with_few_descriptors(scene: Scene) -> None:
     resource.prlimit(scene.pid, resource.RLIMIT_NOFILE, before)
 
 
-def set_limit(scene: Scene, name: str, value: int) -> int:
-    """Set a limit of inotify in the exporter's own user namespace; returns what it was."""
-    path = Path(f"/proc/{scene.pid}/root/proc/sys/user/{name}")
-    before = int(path.read_text())
-    path.write_text(f"{value}\n")
-    return before
+def set_limit(scene: Scene, name: str, value: int) -> None:
+    """Set a limit of inotify of a scene that has its own ones."""
+    command = ["nsenter", "--user", "--preserve-credentials", f"--target={scene.pid}", "sh", "-c"]
+    subprocess.run([*command, f"echo {value} >/proc/sys/user/{name}"], check=True)
+
+
+def without_memory(scene: Scene, most: int) -> None:
+    """Its address space may not grow by more than `most` bytes, while a message comes for which that is too little."""
+    before = resource.prlimit(scene.pid, resource.RLIMIT_AS)
+    size = int(Path(f"/proc/{scene.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(scene.pid, resource.RLIMIT_AS, (size + most, before[1]))
+    paths = _large_message(scene)
+    until(lambda: scene.exporter.said("RLIMIT_AS") or scene.exporter.said("memory"), LATE)
+    scene.traffic()
+    resource.prlimit(scene.pid, resource.RLIMIT_AS, before)
+    until(lambda: _answers(scene), LATE)
+    for path in paths:
+        path.unlink()
+
+
+def _large_message(scene: Scene) -> list[Path]:
+    """Put in a message with very many recipients; returns its files, in the order in which they may go."""
+    queue, number = scene.rig.queue, 999_999_999
+    name = f"{number % scene.rig.qmail.host.split}/{number}"
+    made = {"mess": b"", "info": b"Fa@mail.test\0", "remote": b"Tsomebody@list.example\0" * 2_000_000}
+    for area, content in made.items():
+        (queue / area / name).write_bytes(content)
+    return [queue / area / name for area in ("remote", "info", "mess")]
+
+
+def _answers(scene: Scene) -> bool:
+    return scene.exporter.get("/metrics")[0] == 200
 
 
 ACTS = (without_descriptors, with_few_descriptors)

@@ -30,7 +30,7 @@ def main() -> None:
         object.__setattr__(config, "tick", SHORT / 2)
         began(self, config, *given)
 
-    daemon.Daemon.__init__ = begin  # type: ignore[method-assign]
+    daemon.Daemon.__init__ = begin  # type: ignore[method-assign, assignment]
     signal.signal(signal.SIGUSR2, _tell)
     if where := os.environ.get("FAULTS_STOP"):
         who, _, step = where.partition(":")
@@ -54,7 +54,7 @@ def _stop_in_scan(who: str, step: int) -> None:
         Tree.states = stopping  # type: ignore[method-assign, assignment]
     else:
         walk: Callable[..., Iterator[float]] = everywhere.everywhere
-        directory.everywhere = lambda *given: _stopping(walk(*given), step)  # type: ignore[attr-defined, assignment]
+        setattr(directory, "everywhere", lambda *given: _stopping(walk(*given), step))  # noqa: B010 - mypy minds the other way
 
 
 def _stopping(steps: Iterator[Any], at: int) -> Iterator[Any]:

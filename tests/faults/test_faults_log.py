@@ -49,7 +49,7 @@ def test_a_hundred_megabytes_at_once(play: Play) -> None:
 
 def _results(scene: Scene) -> dict[tuple[str, ...], float]:
     """The deliveries that the simulator has ended."""
-    return dict(scene.rig.qmail.ledger.results)
+    return {key: float(count) for key, count in scene.rig.qmail.ledger.results.items()}
 
 
 def _counted(scene: Scene) -> dict[tuple[str, ...], float]:
