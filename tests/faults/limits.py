@@ -15,8 +15,7 @@ OWN_LIMITS = ("unshare", "--user", "--map-root-user")
 def without_descriptors(scene: Scene) -> None:
     """It may open nothing more while mail comes and goes and the log is rotated; then it may again."""
     before = resource.prlimit(scene.pid, resource.RLIMIT_NOFILE)
-    highest = max(int(name) for name in os.listdir(f"/proc/{scene.pid}/fd"))
-    resource.prlimit(scene.pid, resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+    resource.prlimit(scene.pid, resource.RLIMIT_NOFILE, (_lowest(scene), before[1]))
     told = len(scene.exporter.said("Too many open files"))
     scene.traffic()
     scene.rig.log.rotate()
@@ -28,12 +27,17 @@ def without_descriptors(scene: Scene) -> None:
 def with_few_descriptors(scene: Scene) -> None:
     """It may open one or two more files than it has, so that connections and looks take them from each other."""
     before = resource.prlimit(scene.pid, resource.RLIMIT_NOFILE)
-    highest = max(int(name) for name in os.listdir(f"/proc/{scene.pid}/fd"))
-    resource.prlimit(scene.pid, resource.RLIMIT_NOFILE, (highest + 2, before[1]))
+    resource.prlimit(scene.pid, resource.RLIMIT_NOFILE, (_lowest(scene) + 2, before[1]))
     for _ in range(5):
         scene.traffic()
         scene.rig.log.rotate()
     resource.prlimit(scene.pid, resource.RLIMIT_NOFILE, before)
+
+
+def _lowest(scene: Scene) -> int:
+    """The number that the exporter's next descriptor would have."""
+    taken = {int(name) for name in os.listdir(f"/proc/{scene.pid}/fd")}
+    return min(set(range(len(taken) + 1)) - taken)
 
 
 def set_limit(scene: Scene, name: str, value: int) -> None:

@@ -93,15 +93,19 @@ def noise(scene: Scene) -> None:
 
 def clock_stepped(scene: Scene) -> None:
     """The logger's clock steps back and forward, by seconds and by days, and the log is rotated at each time; then it is right."""
-    log, clock = scene.rig.log, scene.rig.clock
-    for step in (-3, -86400, 3600, -86400 * 400, 3):
-        log._clock = lambda step=step: clock.now + step  # type: ignore[misc]
-        log._named = ""  # the name of a file is from the clock as well
-        for _ in range(scene.chance.randrange(1, 4)):
+    log, clock, chance = scene.rig.log, scene.rig.clock, scene.chance
+    for step in (-3, -86400, 300, -86400 * 400, 3):
+        log._named = ""  # a finished file's name is from the clock as well
+        for _ in range(chance.randrange(1, 4)):
+            off = step + chance.random()
+            log._clock = lambda off=off: clock.now + off  # type: ignore[misc]
             scene.traffic(10)
             scene.scraped()
             log.rotate()
+    # Of what has names from the future nobody can tell when it was written: it is left behind.
+    clock.now += 400
     log._clock = clock
+    log.rotate()
     scene.retell()
 
 

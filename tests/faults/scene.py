@@ -148,9 +148,9 @@ class Scene:
 
     def retell(self) -> None:
         """Every message is tried again, so that the log tells of each, whatever became of its earlier part."""
-        self.rig.qmail.run_until(self.rig.clock.now + 5)  # what is under way is not tried again at once
+        self.rig.qmail.run_until(self.rig.clock.now + 60)  # what is under way is not tried again at once
         self.rig.qmail.alarm()
-        self.rig.qmail.run_until(self.rig.clock.now + 5)
+        self.rig.qmail.run_until(self.rig.clock.now + 60)
 
     # --- what must be so
 
@@ -167,17 +167,15 @@ class Scene:
         """
         before = tree(self.rig.queue)
         until(self._whole, LATE)
-        agree = until_equal(lambda: of_queue(self.scraped(), told=told), lambda: self.fresh(told=told))
-        assert agree, agree
+        until_equal(lambda: of_queue(self.scraped(), told=told), lambda: self.fresh(told=told))
         if ledger:
-            assert shown(self.scraped()) == ledger_state(self.rig.qmail)
+            until_equal(lambda: shown(self.scraped()), lambda: ledger_state(self.rig.qmail))
         until_equal(self.holds, lambda: self.held)
-        assert not self.exporter.said("Traceback")
         failed = [
             line for line in self.exporter.said(" failed") if not any(kind in line for kind in failures)
         ]
-        assert not failed
-        assert tree(self.rig.queue) == before
+        assert not [*failed, *self.exporter.said("Traceback")], failed
+        assert tree(self.rig.queue) == before, difference(tree(self.rig.queue), before)
 
     def fresh(self, *, told: bool = True) -> Series:
         """What is shown after a fresh scan of the queue and of the log."""
@@ -199,7 +197,7 @@ class Scene:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            print(*self.exporter.log, sep="\n")  # noqa: T201 - pytest shows it where a test fails
+            print(*[line[:200] for line in self.exporter.log if "tasks=" not in line][-40:], sep="\n")  # noqa: T201 - pytest shows it where a test fails
         self._open.close()
         self.rig.qmail.kill()
 
@@ -216,14 +214,20 @@ def of_queue(found: Series, *, told: bool) -> Series:
     }
 
 
-def until_equal(one: Callable[[], Any], other: Callable[[], Any]) -> bool:
-    """Wait until two things are equal, and show both where they do not become so."""
+def until_equal(one: Callable[[], Any], other: Callable[[], Any]) -> None:
+    """Wait until two things are equal; tell how they differ where they do not become so."""
     end = time.monotonic() + LATE
     while (first := one()) != (second := other()):
-        if time.monotonic() > end:
-            assert first == second
+        assert time.monotonic() < end, difference(first, second)
         time.sleep(0.05)
-    return True
+
+
+def difference(first: Any, second: Any) -> str:
+    """Say how two things differ: of dictionaries, what is not the same in both."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
+        return "; ".join(f"{key}: {first.get(key)} and not {second.get(key)}" for key in keys[:9])
+    return f"{first} and not {second}"
 
 
 def tree(root: Path) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,7 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from qmail_exporter import cli, daemon
@@ -43,18 +43,20 @@ def _tell(*_: object) -> None:
 
 
 def _stop_in_scan(who: str, step: int) -> None:
-    """Stop at a step of a scan: where it is made, in the `child`, or in this process, which takes what the child found."""
-    if who == "child":
-        states, parent = Tree.states, os.getpid()
+    """Stop at a step of the first scan: where it is made, in the `child`, or in this process, which takes what the child found."""
+    walk, states, parent, scans = everywhere.everywhere, Tree.states, os.getpid(), [0]
 
-        def stopping(self: Tree, *given: Any) -> Iterator[Found]:
-            steps = states(self, *given)
-            return steps if os.getpid() == parent else _stopping(steps, step)
+    def walking(*given: Any) -> Iterator[float]:
+        scans[0] += 1
+        steps = walk(*given)
+        return _stopping(steps, step) if who == "self" and scans[0] == 1 else steps
 
-        Tree.states = stopping  # type: ignore[method-assign, assignment]
-    else:
-        walk: Callable[..., Iterator[float]] = everywhere.everywhere
-        setattr(directory, "everywhere", lambda *given: _stopping(walk(*given), step))  # noqa: B010 - mypy minds the other way
+    def scanning(self: Tree, *given: Any) -> Iterator[Found]:
+        steps = states(self, *given)
+        return _stopping(steps, step) if who == "child" and scans[0] == 1 and os.getpid() != parent else steps
+
+    setattr(directory, "everywhere", walking)  # noqa: B010 - mypy minds the other way
+    setattr(Tree, "states", scanning)  # noqa: B010 - as above
 
 
 def _stopping(steps: Iterator[Any], at: int) -> Iterator[Any]:
