@@ -16,7 +16,7 @@ MADE := $(VENV)/made-with-$(subst /,-,$(PYTHON))
 # What makes Grafana's dashboards needs a later Python than the exporter does.
 SDK_RUNS = $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
-.PHONY: help demo test check bench docs dashboards picture deb clean debian-packages debian-mtail debian-chromium debian-builders
+.PHONY: help demo test check bench chaos docs dashboards picture deb clean debian-packages debian-mtail debian-chromium debian-builders
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -25,6 +25,7 @@ help:
 	@echo 'make test    all tests; ARGS="-k log"'
 	@echo 'make check   ruff and mypy'
 	@echo 'make bench   the figures of docs/benchmarks.md; ARGS="--messages 100000"'
+	@echo 'make chaos   ten minutes of random faults; ARGS="--seconds=3600 --seed=1"'
 	@echo 'make docs    docs/metrics.md, the manual page, and the tables of other pages'
 	@echo 'make dashboards deploy/grafana/dashboards, in Python 3.11 or later'
 	@echo 'make picture docs/status.png, by a headless Chromium'
@@ -45,6 +46,9 @@ check: $(MADE)-test $(MADE)-check
 
 bench: $(MADE) debian-mtail
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+chaos: $(MADE)-test
+	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
 
 docs: $(MADE)
 	$(BIN)/python docs/generate.py

@@ -130,11 +130,11 @@ class Scene:
 
     def _at_rest(self) -> Held:
         """What it holds while it does nothing: a connection that was closed just now counts no more."""
-        until(lambda: self._least() == self._least() == self._least(), LATE)
+        until(lambda: self._least() == self._least(), LATE)
         return self._least()
 
     def _least(self) -> Held:
-        return min((self.holds() for _ in range(5)), key=lambda held: (len(held.files), held.tasks))
+        return min((self.holds() for _ in range(3)), key=lambda held: (len(held.files), held.tasks))
 
     # --- the mail
 

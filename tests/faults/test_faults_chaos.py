@@ -5,7 +5,7 @@ import pytest
 from faults import chaos
 
 SEED = 20261125
-SECONDS = 45.0
+SECONDS = 40.0
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ from faults import limits, queue
 from faults.scene import LATE, Scene
 from serving import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("act", limits.ACTS, ids=lambda act: act.__name__)
 def test_descriptors_run_out(scene: Scene, act: Callable[[Scene], None]) -> None:

@@ -15,6 +15,8 @@ from faults.scene import LATE, Scene
 from rig import family
 from serving import until
 
+pytestmark = pytest.mark.slow
+
 Play = Callable[..., Scene]
 
 

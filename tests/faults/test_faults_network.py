@@ -10,6 +10,8 @@ from faults import network, queue
 from faults.scene import Scene, of_queue, until_equal
 from rig import ledger_state, shown
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("act", network.ACTS, ids=lambda act: act.__name__)
 def test_what_clients_do(scene: Scene, act: Callable[[Scene], None]) -> None:

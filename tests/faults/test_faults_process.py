@@ -7,6 +7,8 @@ from faults.scene import Scene
 from rig import family, shown
 from serving import Exporter, until
 
+pytestmark = pytest.mark.slow
+
 
 def test_stopped_and_continued(scene: Scene) -> None:
     """However often it is stopped and goes on, it is exact again, and has lost nothing that the log said meanwhile."""
@@ -76,6 +78,6 @@ def test_a_second_one_at_the_same_address(scene: Scene) -> None:
 @pytest.mark.parametrize("who", ["child", "self"])
 def test_at_every_step_of_a_scan(scene: Scene, who: str, how: str) -> None:
     """Whoever is stopped or killed at whatever step of a scan: in the end the scan is whole, and no process is left over."""
-    for step in range(5):
+    for step in range(4):
         process.interrupted(scene, who, step, how)
         scene.check()

@@ -12,11 +12,13 @@ from faults.queue import mount, with_own_mounts
 from faults.scene import LATE, Scene
 from serving import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("act", queue.ACTS, ids=lambda act: act.__name__)
 def test_what_becomes_of_directories(scene: Scene, act: Callable[[Scene], None]) -> None:
     """Whatever becomes of the queue's directories: what is not there is not known, and what is there in the end is."""
-    for _ in range(3):
+    for _ in range(2):
         act(scene)
         scene.check()
         scene.traffic()
