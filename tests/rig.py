@@ -24,6 +24,15 @@ NOW = 1_800_000_000.0
 HOST = "192.0.2.1"
 WHY = {b"defer": "greylist", b"full": "mailbox_full", b"hole": "connect", b"mangle": "system"}
 """Why the recipients of these boxes are deferred."""
+BOXES = (
+    b"ok@x.example",
+    b"fail@x.example",
+    b"defer@y.example",
+    b"hole-3@z.example",
+    b"joe",
+    b"full@w.example",
+)
+"""One recipient for each way that a delivery may end."""
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 

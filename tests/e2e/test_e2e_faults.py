@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rig import Rig, Series, family, ledger_state, shown, still
+from rig import BOXES, Rig, Series, family, ledger_state, shown, still
 from serving import Exporter, until
 
 MakeRig = Callable[..., Rig]
@@ -69,19 +69,11 @@ def test_killed_and_started_again_it_shows_the_same(rig: MakeRig) -> None:
     )  # ages and next attempts then lie among the bounds of the histograms
     made.qmail.start()
     chance = random.Random(3)
-    boxes = (
-        b"ok@x.example",
-        b"fail@x.example",
-        b"defer@y.example",
-        b"hole-3@z.example",
-        b"joe",
-        b"full@w.example",
-    )
 
     def work() -> None:
         for _ in range(chance.randrange(40)):
             if chance.random() < 0.3:
-                made.send(*chance.sample(boxes, chance.randrange(1, 4)))
+                made.send(*chance.sample(BOXES, chance.randrange(1, 4)))
             made.qmail.pump(chance.randrange(1, 40))
             made.clock.now += chance.choice((0, 0, 1, 400))
             if chance.random() < 0.05:

@@ -11,17 +11,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from faults.journal import Journal
-from rig import Rig, Series, ledger_state, series, settle, shown, still, watching
+from rig import BOXES, Rig, Series, ledger_state, series, settle, shown, still, watching
 from serving import ROOT, Exporter, until
 
-BOXES = (
-    b"ok@x.example",
-    b"fail@x.example",
-    b"defer@y.example",
-    b"hole-3@z.example",
-    b"joe",
-    b"full@w.example",
-)
 LATE = 20.0
 """Seconds that the exporter has to be right again; it has much less to do than that, and the machine perhaps much more."""
 NOT_THE_QUEUE = ("qmail_outage", "qmail_hook", "qmail_exporter", "qmail_web", "qmail_up")
