@@ -15,7 +15,7 @@ from typing import Any
 from qmail_exporter import cli, daemon
 from qmail_exporter.collect import directory, everywhere, log
 from qmail_exporter.sources.logs import journal
-from qmail_exporter.sources.scan import Found, Tree
+from qmail_exporter.sources.scan import Tree
 
 SHORT = 0.2
 
@@ -44,19 +44,19 @@ def _tell(*_: object) -> None:
 
 def _stop_in_scan(who: str, step: int) -> None:
     """Stop at a step of the first scan: where it is made, in the `child`, or in this process, which takes what the child found."""
-    walk, states, parent, scans = everywhere.everywhere, Tree.states, os.getpid(), [0]
+    whole, part, parent, scans = everywhere.everywhere, Tree.walk, os.getpid(), [0]
 
-    def walking(*given: Any) -> Iterator[float]:
+    def everything(*given: Any) -> Iterator[float]:
         scans[0] += 1
-        steps = walk(*given)
+        steps = whole(*given)
         return _stopping(steps, step) if who == "self" and scans[0] == 1 else steps
 
-    def scanning(self: Tree, *given: Any) -> Iterator[Found]:
-        steps = states(self, *given)
+    def walk(self: Tree, *given: Any, **more: Any) -> Iterator[Any]:
+        steps = part(self, *given, **more)
         return _stopping(steps, step) if who == "child" and scans[0] == 1 and os.getpid() != parent else steps
 
-    setattr(directory, "everywhere", walking)  # noqa: B010 - mypy minds the other way
-    setattr(Tree, "states", scanning)  # noqa: B010 - as above
+    setattr(directory, "everywhere", everything)  # noqa: B010 - mypy minds the other way
+    setattr(Tree, "walk", walk)  # noqa: B010 - as above
 
 
 def _stopping(steps: Iterator[Any], at: int) -> Iterator[Any]:
