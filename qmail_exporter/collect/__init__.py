@@ -182,5 +182,5 @@ class Collection:
                 self._reschedules.append(watch.queue.reschedule())
             before, self._renewals[watch.name] = self._renewals.get(watch.name, 0), watch.renewals
             log = self.log_of(watch)
-            if watch.renewals != before and log is not None:
+            if log is not None and (watch.renewals != before or (log.owed and log.follower.present)):
                 log.start_over()

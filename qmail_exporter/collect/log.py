@@ -41,6 +41,7 @@ class LogWatch:
         unparsed: lines that should be qmail-send's and are not understood.
         recalled: the retained log has been read.
         read_once: it was there and read since the start.
+        owed: it is to be read back again when it is there.
     """
 
     def __init__(self, follow: Callable[[], Follower], flows: Mapping[str, Flow]) -> None:
@@ -51,6 +52,7 @@ class LogWatch:
         self.unparsed = 0
         self.recalled = False
         self.read_once = False
+        self.owed = False
         self._follow = follow
         self._named = {name.encode(): flow for name, flow in flows.items()}
         self._prefixes = Prefixes()
@@ -121,6 +123,9 @@ class LogWatch:
     def start_over(self) -> None:
         """Read the retained log back again, if it was: there are other messages now, of which it may have told."""
         if not self.recalled and self._backfill is None:
+            return
+        self.owed = not self.follower.present
+        if self.owed:  # a follower that begins while there is no log takes all that then comes back for new
             return
         self.observe(self.read(LAST))
         self.errors += self.follower.losses

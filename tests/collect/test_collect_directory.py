@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,25 @@ def test_message_without_memory(
     settle(collection)
     assert family(made.series(collection), "qmail_up") == {(): 1.0}
     assert msg in watch.queue
+
+
+def test_queue_replaced_while_its_log_is_away(watched: tuple[Rig, Collection]) -> None:
+    """A log that is back counts from where it was read to, and tells of the messages of a queue that was replaced meanwhile."""
+    made, collection = watched
+    before = family(made.series(collection), "qmail_exporter_log_lines_total")
+    away = made.home / "away"
+    (made.home / "log").rename(away)
+    collection.refresh(1.0)
+    subprocess.run(["cp", "-a", str(made.queue), str(made.home / "copy")], check=True)
+    made.queue.rename(made.home / "old")
+    (made.home / "copy").rename(made.queue)
+    settle(collection)
+    away.rename(made.home / "log")
+    settle(collection)
+    settle(collection)
+    assert family(made.series(collection), "qmail_exporter_log_lines_total") == before
+    deferred = family(made.series(collection), "qmail_domain_deferred_recipients")
+    assert deferred == {("x.example", "greylist"): 5.0}
 
 
 def test_queue_replaced_during_a_sweep(watched: tuple[Rig, Collection], tmp_path: Path) -> None:
