@@ -15,7 +15,7 @@ from qmail_exporter.demo import bounce, tcpto
 from qmail_exporter.demo.host import CHANNELS, Host, Steps, read_file
 from qmail_exporter.demo.report import EXPIRED, Outcome, skipped
 from qmail_exporter.demo.schedule import Schedule
-from qmail_exporter.formats import envelope, retry
+from qmail_exporter.formats import FormatError, envelope, retry
 
 _SLEEP_SYSFAIL = 123
 _REPORT_MAX = 10000
@@ -141,7 +141,7 @@ class Deliveries:
         try:
             content = read_file(self._host.path(channel, number))
             _, birth = self._host.read_info(number)
-        except OSError:
+        except (OSError, FormatError):  # as getinfo() fails of a file that is being written
             self._log(
                 b"warning: trouble opening " + self._host.name(channel, number) + b"; will try again later"
             )

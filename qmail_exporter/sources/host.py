@@ -159,7 +159,12 @@ def read_processes(queue: str, *, alone: bool) -> Processes:
     if send is None:
         return Processes([], {})
     helpers = _children(send)
-    found = [_facts(pid, name) for pid in (send, *helpers) if (name := _name(pid)) in PROGRAMS]
+    # One of each: qmail-send and its helpers fork, and a child has its parent's name until it runs another program.
+    of: dict[str, int] = {PROGRAMS[0]: send}
+    for pid in helpers:
+        if (name := _name(pid)) in PROGRAMS:
+            of.setdefault(name, pid)
+    found = [_facts(pid, name) for name, pid in of.items()]
     deliveries = dict.fromkeys(_DELIVERING.values(), 0)
     for helper in helpers:
         for child in _children(helper):

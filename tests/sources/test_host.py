@@ -232,9 +232,9 @@ if sys.argv[1]:
 be("qmail-send",
    ("qmail-lspawn", ("qmail-local",), ("sh",)),
    ("qmail-rspawn", ("qmail-remote",), ("qmail-remote",), ("qmail-rspawn",)),
-   ("qmail-clean",), ("multilog",))
+   ("qmail-clean",), ("multilog",), ("qmail-send",))
 """
-COUNT = 10
+COUNT = 11
 
 
 @contextmanager
@@ -273,7 +273,10 @@ def check(processes: Processes, pid: int) -> None:
 
 @pytest.mark.parametrize("lock", ["flock", "lockf"])
 def test_processes(queue: str, lock: str) -> None:
-    """The qmail-send that holds the queue's lock, by either kind, is found with its helpers and their deliveries."""
+    """The qmail-send that holds the queue's lock, by either kind, is found with its helpers and their deliveries, each once.
+
+    It has a child of its own name while that has not yet become qmail-queue.
+    """
     with pretend(queue, lock) as pid:
         check(read_processes(queue, alone=False), pid)
         check(read_processes(queue, alone=True), pid)
