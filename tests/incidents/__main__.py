@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from incidents.judge import faults, page, table
-from incidents.play import play, programs
+from incidents.play import play_in_turn, programs
 from incidents.recordings import recordings
 from incidents.scripts import SCRIPTS
 
@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument(
         "--factor", type=float, default=300, help="how much faster than a real clock (default: 300)"
     )
+    parser.add_argument("--at-once", type=int, default=8, help="hosts at a time (default: 8)")
     parser.add_argument("--prometheus", help="another Prometheus than that of PATH")
     parser.add_argument(
         "scripts", nargs="*", help="names of those to play (default: all, and docs/incidents.md is written)"
@@ -36,10 +37,11 @@ def main() -> int:
         return 2
     with TemporaryDirectory(prefix="qmail-exporter-incidents-") as directory:
         click.echo(f"Recording {len(scripts)} hosts …")
-        played = play(
+        played = play_in_turn(
             recordings(scripts),
             Path(directory),
             factor=options.factor,
+            at_once=options.at_once,
             prometheus=options.prometheus or found[0],
             manager=found[1],
             tell=click.echo,
@@ -50,7 +52,7 @@ def main() -> int:
         click.echo("\n".join(wrong), err=True)
         return 1
     if not options.scripts:
-        _PAGE.write_text(page(played, scripts, options.factor), encoding="utf-8")
+        _PAGE.write_text(page(played, scripts), encoding="utf-8")
     return 0
 
 

@@ -105,15 +105,16 @@ Written by `make incidents`. What befell simulated hosts, and of what an adminis
 
 Each host is a simulated qmail on a directory of its own, with its usual mail all the while, that of 2,400 messages a day where nothing
 else is said, and the exporter's own collector beside it, on one clock. Only what cannot be had there is made up: whether qmail's processes run, and
-how full the file system is. The answers to a scrape a minute are recorded, and played, all hosts at once, to a Prometheus that has an
+how full the file system is. The answers to a scrape a minute are recorded, and played, several hosts at once, to a Prometheus that has an
 Alertmanager behind it, whose receivers note what comes, and when.
 
-The recordings are played {factor:g} times as fast. So in the rules and in Alertmanager's configuration every duration is divided by {factor:g}:
+The recordings are played {factors} times as fast. So in the rules and in Alertmanager's configuration every duration is divided by as much:
 ranges, offsets, `for`, `keep_firing_for`, the distance that `predict_linear` looks ahead, `group_wait`, `group_interval`,
 `repeat_interval`. `time()` is the run's clock, and `rate` is a second of it. Rules are evaluated once a minute of the run, as scrapes are made. Not scaled are
 Prometheus's lookback of 5 minutes and its resending of alerts. All times here are minutes of the run.
 
-{programs}. {hosts} hosts, {runs} evaluations of a group of rules, of which {missed} were left out as the one before had not ended.
+{programs}. {hosts} hosts, {runs} evaluations of a group of rules, of which {missed} were left out as the one before had not ended, and {failed} scrapes
+that failed for lack of processor time.
 
 ## Incidents
 
@@ -140,11 +141,12 @@ Nothing was told, and no alert raised.
 """
 
 
-def page(played: Played, scripts: Sequence[Script], factor: float) -> str:
+def page(played: Played, scripts: Sequence[Script]) -> str:
     """Return docs/incidents.md, of a run that was as its scripts have it."""
     missed, runs = played.missed
     return _PAGE.format(
-        factor=factor,
+        factors=" or ".join(f"{factor:g}" for factor in sorted(set(played.factors.values()), reverse=True)),
+        failed=played.failed,
         programs=" and ".join(program[:1].upper() + program[1:] for program in played.programs),
         hosts=len(scripts),
         runs=f"{runs:,}",

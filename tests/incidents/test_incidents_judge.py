@@ -14,7 +14,7 @@ SCRIPT = Script("a", "it falls", {}, 100, (Page("QmailSendDown", 10, 10),), bega
 def _played(*notices: tuple[float, str, bool], also: str = "") -> Played:
     made = [Notice(moment, "pager", "a", alert, firing, "text") for moment, alert, firing in notices]
     raised = {Raised("a", notice.alert) for notice in made} | ({Raised("a", also)} if also else set())
-    return Played(made, raised, (0, 1), ("prometheus 9", "alertmanager 9"))
+    return Played(made, raised, (0, 1), 0, ("prometheus 9", "alertmanager 9"), {"a": 300.0})
 
 
 GOOD = ((25.0, "QmailSendDown", True), (55.0, "QmailSendDown", False))
@@ -55,7 +55,7 @@ def test_that_something_is_over_of_which_nobody_heard_is_no_page() -> None:
 
 def test_page_shows_what_was_told() -> None:
     """The page has a row for each incident, with how long it took, and one for each alert."""
-    text = page(_played(*GOOD), [SCRIPT], 300)
+    text = page(_played(*GOOD), [SCRIPT])
     assert "| a | it falls | QmailSendDown | critical | 5 | 5 |  |" in text
     assert "| QmailSendDown | critical | a |  |" in text
     assert "played 300 times as fast" in text
@@ -91,3 +91,21 @@ def test_messages_of_both_receivers_are_read() -> None:
         ("mx1:1", "QmailDriftFound", True),
         ("mx1:1", "QmailLogSilent", False),
     ]
+
+
+@pytest.mark.parametrize(("missed", "failed", "kept_up"), [(5, 3, True), (6, 0, False), (0, 4, False)])
+def test_run_that_was_too_fast_says_so(missed: int, failed: int, *, kept_up: bool) -> None:
+    """Where many evaluations were left out, or scrapes failed, the machine did not keep up."""
+    assert Played(missed=(missed, 100), failed=failed).in_step is kept_up
+
+
+def test_runs_are_put_together() -> None:
+    """What became of hosts that were played one after the other is as if it had been at once."""
+    whole, other = (
+        _played(*GOOD),
+        Played([Notice(1.0, "chat", "b", "QmailDriftFound", True, "")], set(), (1, 9), 2),
+    )
+    other.factors["b"] = 150.0
+    whole.add(other)
+    assert (len(whole.notices), whole.missed, whole.failed) == (3, (1, 10), 2)
+    assert whole.factors == {"a": 300.0, "b": 150.0}

@@ -8,7 +8,7 @@ import pytest
 
 from debian import UnavailableError, unpacked
 from incidents.judge import faults, severities, table
-from incidents.play import Played, play, programs
+from incidents.play import Played, play_in_turn, programs
 from incidents.recordings import recordings
 from incidents.script import Script
 from incidents.scripts import CALM, INCIDENTS, SCRIPTS
@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 HOURS = 8
 """As long as the runs are here: of a calm day so much, and of the incidents those that take no longer."""
 FACTOR = 300.0
+AT_ONCE = 15
 PLAYED = [script for script in SCRIPTS if script in CALM or script.length <= HOURS * 60]
 BRIEF = [script for script in INCIDENTS if script.length <= 200]
 Frames = Mapping[str, Sequence[bytes | None]]
@@ -42,7 +43,9 @@ def played(frames: Frames, installed: tuple[str, str], tmp_path_factory: pytest.
     """All of them, at once."""
     prometheus, manager = installed
     directory = tmp_path_factory.mktemp("incidents")
-    done = play(frames, directory, factor=FACTOR, prometheus=prometheus, manager=manager)
+    done = play_in_turn(
+        frames, directory, factor=FACTOR, at_once=AT_ONCE, prometheus=prometheus, manager=manager
+    )
     print(table(done, PLAYED))  # noqa: T201 - shown by pytest -s, and where a test fails
     return done
 
@@ -64,7 +67,14 @@ def test_incidents_on_prometheus_3(
     except UnavailableError as error:
         pytest.skip(f"no Prometheus 3 can be had: {error}")
     some = {script.name: frames[script.name] for script in BRIEF}
-    done = play(some, tmp_path, factor=FACTOR, prometheus=f"{root}/usr/bin/prometheus", manager=installed[1])
+    done = play_in_turn(
+        some,
+        tmp_path,
+        factor=FACTOR,
+        at_once=AT_ONCE,
+        prometheus=f"{root}/usr/bin/prometheus",
+        manager=installed[1],
+    )
     assert int(re.findall(r"\d+", done.programs[0])[0]) >= 3
     assert [fault for script in BRIEF for fault in faults(done, script)] == []
 
