@@ -16,7 +16,7 @@ MADE := $(VENV)/made-with-$(subst /,-,$(PYTHON))
 # What makes Grafana's dashboards needs a later Python than the exporter does.
 SDK_RUNS = $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
-.PHONY: help demo test check bench chaos docs dashboards picture deb clean debian-packages debian-mtail debian-chromium debian-builders
+.PHONY: help demo test check bench chaos docs dashboards picture incidents deb clean debian-packages debian-mtail debian-chromium debian-builders
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -29,6 +29,7 @@ help:
 	@echo 'make docs    docs/metrics.md, the manual page, and the tables of other pages'
 	@echo 'make dashboards deploy/grafana/dashboards, in Python 3.11 or later'
 	@echo 'make picture docs/status.png, by a headless Chromium'
+	@echo 'make incidents  docs/incidents.md, by a real Prometheus and Alertmanager; ARGS="outage hook"'
 	@echo 'make deb     dist/qmail-exporter_*.deb, for Debian 12 and later'
 	@echo 'make clean   remove what these made'
 
@@ -59,6 +60,9 @@ dashboards: $(MADE)-dashboards
 
 picture: $(MADE) debian-chromium
 	PYTHONPATH=tests TZ=UTC $(BIN)/python docs/picture.py
+
+incidents: $(MADE)-test debian-packages
+	PYTHONPATH=tests $(BIN)/python -m incidents $(ARGS)
 
 deb: $(MADE) debian-builders
 	@PYTHON=$(BIN)/python deploy/debian/build
@@ -99,7 +103,7 @@ install = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && export DEBIAN_
 missing = $(strip $(foreach pair,$(1),$(call package-unless,$(subst =, ,$(pair)))))
 package-unless = $(if $(shell command -v $(word 1,$(1)) 2>/dev/null),,$(word 2,$(1)))
 
-debian-packages: LACKING = $(call missing,promtool=prometheus multilog=daemontools svlogd=runit s6-svscan=s6 debootstrap=debootstrap dh=debhelper dh_python3=dh-python lintian=lintian strace=strace logrotate=logrotate setfacl=acl zsh=zsh fish=fish man=man-db chromium=chromium)
+debian-packages: LACKING = $(call missing,promtool=prometheus prometheus-alertmanager=prometheus-alertmanager multilog=daemontools svlogd=runit s6-svscan=s6 debootstrap=debootstrap dh=debhelper dh_python3=dh-python lintian=lintian strace=strace logrotate=logrotate setfacl=acl zsh=zsh fish=fish man=man-db chromium=chromium)
 debian-packages:
 	@[ -z '$(LACKING)' ] || { $(call install,$(LACKING)); } || echo 'Some tests will be skipped, for lack of: $(LACKING)'
 

@@ -48,9 +48,9 @@ exporter's start is counted.""",
     ),
     "qmail_exporter_source_up": (
         "The exporter",
-        """How far the rest can be trusted. The usual `process_*` series of the exporter's own process are there too, and with
-`--web.config.file`, without the label `queue`, `qmail_exporter_web_config_last_reload_successful`: 0 while that file is wrong, and what
-it said before in force.""",
+        """How far the rest can be trusted. The usual `process_*` series of the exporter's own process are there too, and, without the
+label `queue`, `qmail_exporter_build_info`, always 1, with the labels `version` and `python`, and with `--web.config.file`
+`qmail_exporter_web_config_last_reload_successful`: 0 while that file is wrong, and what it said before in force.""",
     ),
 }
 _MARKED = re.compile("(<!-- ([a-z ]+) -->).*?(<!-- -->)", re.DOTALL)
