@@ -106,6 +106,9 @@ def _compose(raw: bytes) -> Node | None:
         raise DocumentError(mark.line + 1 if mark else None, f"no YAML: {what}") from None
     except yaml.YAMLError as error:
         raise DocumentError(None, f"no YAML: {error}") from None
+    except (ValueError, OverflowError):  # what an escape or the version of YAML stands for
+        line = loader.line + 1 if loader is not None else None
+        raise DocumentError(line, "no YAML: this number is too large") from None
     finally:
         if loader is not None:
             loader.dispose()

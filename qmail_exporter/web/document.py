@@ -39,8 +39,10 @@ def parse(text: bytes) -> Document:
     Raises:
         ValueError: no YAML, or no mapping.
     """
+    loader = None
     try:
-        found = yaml.load(text, Loader=_Loader)  # noqa: S506 - a BaseLoader makes nothing but text, lists and mappings
+        loader = _Loader(text)
+        found = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         problem = " ".join(str(error.problem or "not to be understood").split())
         mark = error.problem_mark or error.context_mark
@@ -50,6 +52,12 @@ def parse(text: bytes) -> Document:
         raise ValueError("no YAML: " + " ".join(str(error).split())) from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    except (ValueError, OverflowError) as error:  # what an escape or the version of YAML stands for
+        where = f"line {loader.line + 1}: " if loader is not None else ""
+        raise ValueError(f"{where}a number that is too large") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
     if found is None or found in _UNSET:
         return {}
     if not isinstance(found, Mapping):

@@ -53,6 +53,14 @@ def test_texts_stay_as_they_are(texts: dict[str, str], nested: bool, flow: bool,
     assert {entry.form for entry in found} <= {"value"}
 
 
+@pytest.mark.parametrize("raw", [rb'x: "\UFFFFFFFF"', rb'x: "\U00110000"'])
+def test_a_number_that_is_too_large_is_a_mistake(raw: bytes) -> None:
+    """An escape that stands for no character is a mistake in its line, as any other."""
+    found = outcome(raw)
+    assert isinstance(found, DocumentError)
+    assert found.line == 1
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -121,6 +121,8 @@ MISTAKES = {
     "a: [1": "line 1, column 6: expected ',' or ']', but got '<stream end>'",
     "a: *b": "line 1, column 4: found undefined alias 'b'",
     "\x00": 'no YAML: unacceptable character #x0000: special characters are not allowed in "<byte string>", position 0',
+    'a: "\\U00110000"': "line 1: a number that is too large",
+    'a: "\\UFFFFFFFF"': "line 1: a number that is too large",
     "tls_server_config: {min_version: TLS13}": "tls_server_config: cert_file is missing, without which there is no TLS",
     "tls_server_config: {cert_file: a}": "tls_server_config: key_file is missing, without which there is no TLS",
     "tls_server_config: {cert_file: a, cert: b, key: c}": "tls_server_config.cert: given here and as cert_file",
