@@ -1,4 +1,5 @@
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -149,6 +150,14 @@ def test_no_duration(text: str) -> None:
         ValueError, match=f"^{re.escape(repr(text))} is no duration such as 90, 30m or 1h30m$"
     ):
         parse_duration(text)
+
+
+def test_a_long_text_is_refused_at_once() -> None:
+    """Digits without a unit are looked at once, not once from each of them on."""
+    begin = time.process_time()
+    with pytest.raises(ValueError, match="is no duration"):
+        parse_duration("1" * 100_000 + "x")
+    assert time.process_time() - begin < 5
 
 
 def test_endless_duration() -> None:
