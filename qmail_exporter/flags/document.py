@@ -107,8 +107,8 @@ def _compose(raw: bytes) -> Node | None:
     except yaml.YAMLError as error:
         raise DocumentError(None, f"no YAML: {error}") from None
     except (ValueError, OverflowError):  # what an escape or the version of YAML stands for
-        line = loader.line + 1 if loader is not None else None
-        raise DocumentError(line, "no YAML: this number is too large") from None
+        here = loader.line + 1 if loader is not None else None
+        raise DocumentError(here, "no YAML: this number is too large") from None
     finally:
         if loader is not None:
             loader.dispose()
