@@ -85,6 +85,8 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         if node is not None and node.tag not in _PLAIN:
             raise DocumentError(_line(node), f"{_cut(node.tag)} is no tag that is taken here")
+        if isinstance(node, ScalarNode) and any("\ud800" <= char <= "\udfff" for char in node.value):
+            raise DocumentError(_line(node), f"{_cut(node.value)} has half a character in it")
         return node
 
 

@@ -18,13 +18,25 @@ _FALSE = ("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF")
 
 
 class _Loader(yaml.BaseLoader):
-    """Makes str, list and dict, and refuses a key that is given twice, of which YAML would keep the last."""
+    """Makes str, list and dict of what can be encoded and named in messages.
+
+    It refuses a key that is given twice, of which YAML would keep the last, keys with control characters, and halves of
+    characters, which an escape can stand for.
+    """
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        if any("\ud800" <= char <= "\udfff" for char in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "half a character", node.start_mark)
+        return super().construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key is no text", key.start_mark)
+            if not key.value.isprintable():
+                problem = f"{key.value!r} has characters that no key has"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key.value!r} is given twice", key.start_mark

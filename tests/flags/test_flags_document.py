@@ -53,9 +53,11 @@ def test_texts_stay_as_they_are(texts: dict[str, str], nested: bool, flow: bool,
     assert {entry.form for entry in found} <= {"value"}
 
 
-@pytest.mark.parametrize("raw", [rb'x: "\UFFFFFFFF"', rb'x: "\U00110000"'])
-def test_a_number_that_is_too_large_is_a_mistake(raw: bytes) -> None:
-    """An escape that stands for no character is a mistake in its line, as any other."""
+@pytest.mark.parametrize(
+    "raw", [rb'x: "\UFFFFFFFF"', rb'x: "\U00110000"', rb'qmail.home: "/\ud800"', rb'"\udc80": 1']
+)
+def test_an_escape_that_stands_for_no_character_is_a_mistake(raw: bytes) -> None:
+    """An escape that stands for no character, or for half of one, is a mistake in its line, as any other."""
     found = outcome(raw)
     assert isinstance(found, DocumentError)
     assert found.line == 1

@@ -29,6 +29,7 @@ def config_file(data: bytes) -> None:
     if isinstance(mistake, DocumentError):
         assert mistake.line is None or 1 <= mistake.line <= _lines(data) + 1
     for entry in entries:
+        assert all(given.text.encode() for given in entry.values if given.text)
         _mistake(partial(file._value, PATH, _options()[entry.key], entry), file.FileError)
 
 
