@@ -16,7 +16,14 @@ from pathlib import Path
 from fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
-_LIMITS = ("-max_len=65536", "-timeout=60", "-rss_limit_mb=1024", "-keep_seed=1", "-print_final_stats=1")
+_LIMITS = (
+    "-max_len=65536",
+    "-len_control=20",
+    "-timeout=60",
+    "-rss_limit_mb=1024",
+    "-keep_seed=1",
+    "-print_final_stats=1",
+)
 _STATISTIC = re.compile(r"^stat::(\w+): +(\d+)$", re.MULTILINE)
 _ROW = "{:<12} {:>12} {:>13} {:>11} {:>8}"
 
