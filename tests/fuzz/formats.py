@@ -159,6 +159,7 @@ def line(data: bytes) -> None:
     elif isinstance(record, log.Status):
         assert record.idle == (not any(use.used for use in record.use))
         assert all(use.used >= 0 and use.limit >= 0 and is_label(use.channel) for use in record.use)
+        assert len({use.channel for use in record.use}) == len(record.use)
     _check_quick_way(data, record)
 
 
