@@ -162,7 +162,7 @@ def parse_log_spec(text: str) -> LogSpec:
         ValueError: no path or unit.
     """
     name, spec = split_name(text)
-    if spec in ("", "journal:"):
+    if spec in ("", "journal:") or "\0" in spec:
         raise ValueError(f"{text!r} names no log")
     return LogSpec(name, spec if spec.startswith("journal:") else str(parse_path(spec)))
 
@@ -211,6 +211,10 @@ def parse_address(text: str) -> tuple[str, int]:
         raise ValueError(f"{text!r} is no address: write HOST:PORT, [IPv6]:PORT or :PORT")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535 and ":" in text):
         raise ValueError(f"{text!r} has no port from 0 to 65535: write HOST:PORT, [IPv6]:PORT or :PORT")
+    try:
+        host.encode("idna")  # as the resolver will
+    except UnicodeError:
+        raise ValueError(f"{text!r} names no host: write HOST:PORT, [IPv6]:PORT or :PORT") from None
     return host, int(port)
 
 

@@ -106,7 +106,7 @@ def test_log(text: str, spec: LogSpec) -> None:
     assert parse_log_spec(text) == spec
 
 
-@pytest.mark.parametrize("text", ["", "a=", "journal:", "a=journal:", "/a\0"])
+@pytest.mark.parametrize("text", ["", "a=", "journal:", "a=journal:", "/a\0", "journal:a\0b"])
 def test_no_log(text: str) -> None:
     """A log needs a path or a unit."""
     with pytest.raises(ValueError, match=r"names no log|is no path"):
@@ -186,6 +186,7 @@ def test_address(text: str, address: tuple[str, int]) -> None:
     [
         *("", "10225", ":", "host", "host:", "host:http", ":-1", ":65536", ":123456", ":\u0661"),
         *("::1:80", "[::1]", "[::1]80", "[]:80", "[a]b:80", "http://host:80", "unix:/run/x"),
+        *("a" * 64 + ":80", "a..b:80", "\udcff:80"),
     ],
 )
 def test_no_address(text: str) -> None:

@@ -59,6 +59,7 @@ def value(data: bytes) -> None:
     with suppress(ValueError):
         host, port = parse_address(text)
         assert host in text
+        host.encode("idna")
         assert 0 <= port < 65536
 
 
