@@ -151,6 +151,7 @@ async def _serve(serving: Http) -> None:
 def http(data: bytes) -> None:
     """A client gets whole answers of no kind but those that are meant, the same in whatever pieces its bytes come.
 
+    Only a request whose body turns out to be wrong may have been answered before that comes.
     The first byte says whether passwords and a limit stand before the pages. All bytes are also tried as a header alone.
     """
     header(data)
@@ -158,7 +159,8 @@ def http(data: bytes) -> None:
     whole = _statuses(_run(converse([request], door=door)))
     assert set(whole) <= EXPECTED, whole
     if not door:
-        assert _statuses(_run(converse(pieces(request, data[:8])))) == whole
+        apart = _statuses(_run(converse(pieces(request, data[:8]))))
+        assert apart == whole or 400 in {*apart, *whole}
 
 
 def http2(data: bytes) -> None:

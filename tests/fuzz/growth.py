@@ -12,6 +12,7 @@ from qmail_exporter.double_bounce import parse_entry as parse_bounce_entry
 from qmail_exporter.formats import FormatError, control, envelope, log, qsbmf, reason
 from qmail_exporter.formats.prefix import Prefixes
 from qmail_exporter.sources.logs.entry import parse_entry
+from qmail_exporter.status.text import speech
 from qmail_exporter.web import app, auth
 
 LENGTH = 64 * 1024
@@ -54,6 +55,9 @@ READERS: tuple[Callable[[bytes], object], ...] = (
     _text(app.wants_openmetrics),
     _text(app.accepts_gzip),
     app.parse_names,
+    partial(speech, recipient=b"user@mail.test"),
+    partial(speech, recipient=b"user@mail.test", cut=True),
+    lambda data: speech(data, data[:64]),
 )
 
 
