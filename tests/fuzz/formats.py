@@ -1,5 +1,6 @@
 """The files of a queue and of `control`, and what qmail-send says of itself: bytes become values, or a FormatError."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,7 @@ from qmail_exporter.formats.reason import REASONS, answered, reason
 from qmail_exporter.formats.retry import attempts, gives_up, next_attempt
 from qmail_exporter.formats.tcpto import is_dead, parse_tcpto, skipped_until
 from qmail_exporter.record import json_line, text_line
+from qmail_exporter.sources.scan import _numbers
 
 T = 1_795_344_242.5
 
@@ -39,6 +41,10 @@ def info(data: bytes) -> None:
         assert data.startswith(b"F" + parse_info(data) + b"\0")
     number = message_id(data)
     assert number is None or (number > 0 and b"%d" % number == data)
+    names = data.replace(b"\0", b"").split(b"/")
+    assert _numbers([os.fsdecode(name) for name in names]) == {
+        msg: name for name in names if (msg := message_id(name)) is not None
+    }
 
 
 def todo(data: bytes) -> None:

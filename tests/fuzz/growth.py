@@ -12,6 +12,7 @@ from qmail_exporter.double_bounce import parse_entry as parse_bounce_entry
 from qmail_exporter.formats import FormatError, control, envelope, log, qsbmf, reason
 from qmail_exporter.formats.prefix import Prefixes
 from qmail_exporter.sources.logs.entry import parse_entry
+from qmail_exporter.sources.scan import _numbers
 from qmail_exporter.status.text import speech
 from qmail_exporter.web import app, auth
 
@@ -55,6 +56,7 @@ READERS: tuple[Callable[[bytes], object], ...] = (
     _text(app.wants_openmetrics),
     _text(app.accepts_gzip),
     app.parse_names,
+    lambda data: _numbers([data.decode("latin-1")]),
     partial(speech, recipient=b"user@mail.test"),
     partial(speech, recipient=b"user@mail.test", cut=True),
     lambda data: speech(data, data[:64]),
