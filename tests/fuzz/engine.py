@@ -29,11 +29,12 @@ def main(name: str, directory: Path, *arguments: str) -> None:
         place.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
-    words = directory / f"{name}.dict"
-    words.write_text("".join(_entry(word) for word in _words(seeds)), encoding="ascii")
-    atheris.Setup(
-        [sys.argv[0], *arguments, f"-dict={words}", f"-artifact_prefix={crashes}/", str(corpus)], target.run
-    )
+    own = [f"-artifact_prefix={crashes}/", str(corpus)]
+    if words := _words(seeds):
+        dictionary = directory / f"{name}.dict"
+        dictionary.write_text("".join(map(_entry, words)), encoding="ascii")
+        own.append(f"-dict={dictionary}")  # an empty one is an error
+    atheris.Setup([sys.argv[0], *arguments, *own], target.run)
     atheris.Fuzz()
 
 

@@ -59,7 +59,7 @@ def test_any_bytes(name: str, data: st.DataObject) -> None:
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
 def test_atheris_runs(tmp_path: Path) -> None:
     """`python -m fuzz` prints a row for each target, with what atheris ran, and keeps a corpus; here some targets."""
-    targets = ["line", "http", "web-config"]
+    targets = ["line", "http2", "web-config"]
     done = run_fuzz(tmp_path, "--seconds=1", *targets)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
