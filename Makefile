@@ -16,7 +16,7 @@ MADE := $(VENV)/made-with-$(subst /,-,$(PYTHON))
 # What makes Grafana's dashboards needs a later Python than the exporter does.
 SDK_RUNS = $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
-.PHONY: help demo test check bench chaos docs dashboards picture incidents deb clean debian-packages debian-mtail debian-chromium debian-builders
+.PHONY: help demo test check bench chaos fuzz docs dashboards picture incidents deb clean debian-packages debian-mtail debian-chromium debian-builders
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -26,6 +26,7 @@ help:
 	@echo 'make check   ruff and mypy'
 	@echo 'make bench   the figures of docs/benchmarks.md; ARGS="--messages 100000"'
 	@echo 'make chaos   ten minutes of random faults; ARGS="--seconds=3600 --seed=1"'
+	@echo 'make fuzz    hostile bytes for all that reads some; ARGS="--seconds 300 http follow"'
 	@echo 'make docs    docs/metrics.md, the manual page, and the tables of other pages'
 	@echo 'make dashboards deploy/grafana/dashboards, in Python 3.11 or later'
 	@echo 'make picture docs/status.png, by a headless Chromium'
@@ -37,6 +38,7 @@ demo: $(MADE)
 	@$(BIN)/python -m qmail_exporter demo $(ARGS)
 
 test: $(MADE)-test debian-packages
+	@$(MAKE) --no-print-directory $(MADE)-fuzz || echo 'Some tests will be skipped, for lack of: atheris'
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(MADE)-test $(MADE)-check
@@ -50,6 +52,9 @@ bench: $(MADE) debian-mtail
 
 chaos: $(MADE)-test
 	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
+
+fuzz: $(MADE)-test $(MADE)-fuzz
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 docs: $(MADE)
 	$(BIN)/python docs/generate.py
@@ -68,7 +73,7 @@ deb: $(MADE) debian-builders
 	@PYTHON=$(BIN)/python deploy/debian/build
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) build dist .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 	find qmail_exporter tests docs deploy -name __pycache__ -prune -exec rm -rf {} +
 
 # --- the environment

@@ -16,6 +16,7 @@ _NAMED = re.compile(r"([A-Za-z0-9._-]+)=(.*)", re.ASCII | re.DOTALL)
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _PART = re.compile(rf"({_NUMBER})(ms|[smhdw])", re.ASCII)
+_PARTS = re.compile(rf"(?:{_NUMBER}(?:ms|[smhdw]))+", re.ASCII)
 _SECONDS = re.compile(_NUMBER, re.ASCII)
 _URL_PATH = re.compile(r"/[A-Za-z0-9/._~!$&'()*+,;=:@-]*", re.ASCII)
 _BRACKETED = re.compile(r"\[([^\[\]]+)\]:([^:]*)")
@@ -161,7 +162,7 @@ def parse_log_spec(text: str) -> LogSpec:
         ValueError: no path or unit.
     """
     name, spec = split_name(text)
-    if spec in ("", "journal:"):
+    if spec in ("", "journal:") or "\0" in spec:
         raise ValueError(f"{text!r} names no log")
     return LogSpec(name, spec if spec.startswith("journal:") else str(parse_path(spec)))
 
@@ -189,10 +190,10 @@ def parse_duration(text: str) -> float:
     if _SECONDS.fullmatch(text):
         seconds = float(text)
     else:
-        parts = _PART.findall(text)
-        if not parts or "".join(number + unit for number, unit in parts) != text:
+        # The whole is matched before its parts are looked for: a search begins anew at each digit of a number without a unit.
+        if not _PARTS.fullmatch(text):
             raise ValueError(f"{text!r} is no duration such as 90, 30m or 1h30m")
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     if math.isinf(seconds):
         raise ValueError(f"{text!r} is too long")
     return seconds
@@ -210,6 +211,10 @@ def parse_address(text: str) -> tuple[str, int]:
         raise ValueError(f"{text!r} is no address: write HOST:PORT, [IPv6]:PORT or :PORT")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535 and ":" in text):
         raise ValueError(f"{text!r} has no port from 0 to 65535: write HOST:PORT, [IPv6]:PORT or :PORT")
+    try:
+        host.encode("idna")  # as the resolver will
+    except UnicodeError:
+        raise ValueError(f"{text!r} names no host: write HOST:PORT, [IPv6]:PORT or :PORT") from None
     return host, int(port)
 
 

@@ -1,4 +1,5 @@
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def test_log(text: str, spec: LogSpec) -> None:
     assert parse_log_spec(text) == spec
 
 
-@pytest.mark.parametrize("text", ["", "a=", "journal:", "a=journal:", "/a\0"])
+@pytest.mark.parametrize("text", ["", "a=", "journal:", "a=journal:", "/a\0", "journal:a\0b"])
 def test_no_log(text: str) -> None:
     """A log needs a path or a unit."""
     with pytest.raises(ValueError, match=r"names no log|is no path"):
@@ -151,6 +152,14 @@ def test_no_duration(text: str) -> None:
         parse_duration(text)
 
 
+def test_a_long_text_is_refused_at_once() -> None:
+    """Digits without a unit are looked at once, not once from each of them on."""
+    begin = time.process_time()
+    with pytest.raises(ValueError, match="is no duration"):
+        parse_duration("1" * 100_000 + "x")
+    assert time.process_time() - begin < 5
+
+
 def test_endless_duration() -> None:
     """A duration is finite."""
     with pytest.raises(ValueError, match="is too long"):
@@ -177,6 +186,7 @@ def test_address(text: str, address: tuple[str, int]) -> None:
     [
         *("", "10225", ":", "host", "host:", "host:http", ":-1", ":65536", ":123456", ":\u0661"),
         *("::1:80", "[::1]", "[::1]80", "[]:80", "[a]b:80", "http://host:80", "unix:/run/x"),
+        *("a" * 64 + ":80", "a..b:80", "\udcff:80"),
     ],
 )
 def test_no_address(text: str) -> None:

@@ -85,6 +85,8 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         if node is not None and node.tag not in _PLAIN:
             raise DocumentError(_line(node), f"{_cut(node.tag)} is no tag that is taken here")
+        if isinstance(node, ScalarNode) and any("\ud800" <= char <= "\udfff" for char in node.value):
+            raise DocumentError(_line(node), f"{_cut(node.value)} has half a character in it")
         return node
 
 
@@ -106,6 +108,9 @@ def _compose(raw: bytes) -> Node | None:
         raise DocumentError(mark.line + 1 if mark else None, f"no YAML: {what}") from None
     except yaml.YAMLError as error:
         raise DocumentError(None, f"no YAML: {error}") from None
+    except (ValueError, OverflowError):  # what an escape or the version of YAML stands for
+        here = loader.line + 1 if loader is not None else None
+        raise DocumentError(here, "no YAML: this number is too large") from None
     finally:
         if loader is not None:
             loader.dispose()

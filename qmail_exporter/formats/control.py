@@ -77,7 +77,10 @@ def route_for(routes: tuple[Route, ...], domain: bytes) -> Route | None:
     """
     table = {route.domain.lower(): route for route in routes}
     name = domain.lower()
-    starts = [0, *(index for index in range(1, len(name)) if name[index] == ord(".")), len(name)]
+    dots = (index for index in range(1, len(name)) if name[index] == ord("."))
+    # Only what is as long as some name of the file is cut off and looked up: a name may be nothing but dots.
+    lengths = {len(known) for known in table}
+    starts = [start for start in (0, *dots, len(name)) if len(name) - start in lengths]
     return next((table[name[start:]] for start in starts if name[start:] in table), None)
 
 

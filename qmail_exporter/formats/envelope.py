@@ -208,11 +208,11 @@ def domain(address: bytes) -> str:
     such as `(other)`.
     """
     _, at, name = address.rpartition(b"@")
-    return _key(name.translate(_DOMAIN).decode("ascii")) if at else NO_DOMAIN
+    return _key(name.translate(_NAME).decode("ascii")) if at else NO_DOMAIN
 
 
 def _key(name: str) -> str:
-    """Finish the key of a name that `_DOMAIN` has translated."""
+    """Finish the key of a name that `_NAME` or `_DOMAIN` has translated."""
     name = name.removesuffix(".")
     return NO_DOMAIN if not name or name[0] == "(" else name[:MAX_DOMAIN]
 
@@ -255,6 +255,7 @@ _SAFE = bytes(
 # and with it of the letters that begin a record.
 _SAFE_RECORDS = b"\0" + _SAFE[1:]
 _DOMAIN = _SAFE_RECORDS.lower()
+_NAME = _SAFE.lower()
 
 # Both are linear: a record is entered at its NUL only, and given back at most once to find its last "@".
 _PENDING_ADDRESSES = re.compile(rb"\0T([^\0]*)")

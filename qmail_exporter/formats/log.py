@@ -273,6 +273,8 @@ def _status(text: bytes, time: float) -> Status | Exiting | Remark | None:
     if not (m := _STATUS.fullmatch(text)):
         return _exiting(text, time) or _remark(text, time)
     uses = [Use(channel.decode(), int(used), int(limit)) for channel, used, limit in _USE.findall(m[1])]
+    if len({use.channel for use in uses}) < len(uses):
+        return None  # two values of one series would be made of it
     idle = not any(use.used for use in uses)
     words = tuple(uses), bool(m[4]), m[3] or b"", idle, int(m[2] or 0)
     if len(text) < _LONG:

@@ -144,8 +144,8 @@ OWN_PHRASES = (
 )
 """What qmail says of itself, lower case; mostly a code follows it."""
 
-# A report in the log has "_" for a space and "/" for a newline, among others; both forms are read as one.
-_PLAIN = bytes(32 if byte < 33 or byte in b"_/" else byte for byte in range(256)).lower()
+# A report in the log has "/" for a newline, and "_" for every other byte of these; both forms are read as one.
+_PLAIN = bytes(32 if byte < 33 or byte > 126 or byte in b"%_/" else byte for byte in range(256)).lower()
 _WORDS = bytes(byte if byte < 128 and chr(byte).isalnum() else 32 for byte in range(256))
 
 _SAID = b"remote host said: "

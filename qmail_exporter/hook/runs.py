@@ -104,8 +104,10 @@ def parse_command(text: str) -> tuple[str, ...]:
     """Return the words of a command, as a shell would take them apart; it is run without one.
 
     Raises:
-        ValueError: a quotation does not end, or there is no word.
+        ValueError: a quotation does not end, there is no word, or a word that no program can be given.
     """
+    if "\0" in text:
+        raise ValueError("the command has a NUL in it")
     words = tuple(shlex.split(text))
     if not words or not words[0]:
         raise ValueError("the command is empty")

@@ -38,7 +38,8 @@ _STEP_CONTENT = 1 << 18  # bytes of channels' files
 _LISTED = 4096  # names: about 2 ms
 _YOUNG = 2  # seconds, for a file system whose clock is coarse
 _TODO_HEAD = 4096
-_NUMBERS = re.compile("(?:[1-9][0-9]{0,17} ?)+", re.ASCII)
+# Digits can be taken in one way only: where there are several, an expression tries all of them before it gives up.
+_NUMBERS = re.compile("[1-9][0-9]{0,17}(?: [1-9][0-9]{0,17})*", re.ASCII)
 # As many bytes of the sender as tell its kind: a bounce's has fewer than five.
 _TODO_SENDER = re.compile(rb"(?:[a-z][^\0]*\0){0,8}F([^\0]{0,4}\0|[^\0]{5})")
 _SENDERS: dict[int | None, Sender | None] = {None: None, **{sender.value: sender for sender in Sender}}

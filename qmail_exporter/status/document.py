@@ -100,9 +100,9 @@ def _clock(present: datetime, moment: float, *, seconds: bool = False) -> str:
     """Say when something was: the time of the day, with the date unless that is today's."""
     try:
         utc = datetime.fromtimestamp(moment, timezone.utc)
+        local = utc.astimezone(present.tzinfo)
     except (OverflowError, ValueError, OSError):  # a log may tell of any moment
         return "an impossible time"
-    local = utc.astimezone(present.tzinfo)
     text = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
     if local.date() != present.date():
         text = f"{local:%-d %b} {text}"

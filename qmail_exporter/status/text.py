@@ -22,18 +22,18 @@ _LINE_END = re.compile(
     r"/(?=Remote_host_said:|Giving_up_on_|I'm_not_going_to_try_again|Possible_duplicate!|[2-5][0-9]{2}[-_ ]|$)"
 )
 _GIVING_UP = re.compile(
-    r"\s*(Giving up on \S*|I'm not going to try again; this message has been in the queue too long\.)\s*"
+    r"Giving up on \S*|I'm not going to try again; this message has been in the queue too long\."
 )
 # Too much rather than too little: `/` and `'` may be part of an address, a space may be only between quotes or brackets.
+# Each begins only where the characters before it end, so that a long word is looked at once and not from each letter on.
 _LOCAL_PARTS = (
     re.compile(r'"[^"@]*"(?=@)'),
     re.compile(r"(?<=<)[^<>@]+(?=@)"),
-    re.compile(r"[^_<>()\[\]@,;:\s]+(?=@)"),
+    re.compile(r"(?<![^_<>()\[\]@,;:\s])[^_<>()\[\]@,;:\s]+(?=@)"),
     # A percent sign is `_` in the log too, so that %40 shows as _40.
-    re.compile(r"[A-Za-z0-9.+=-]+(?=_40[A-Za-z0-9-]+\.[A-Za-z])"),
-    re.compile(r"[^_<>()\[\]@,;:\s]+(?=(?:%|=)40|&#(?:64|x40);)", re.IGNORECASE),
+    re.compile(r"(?<![A-Za-z0-9.+=-])[A-Za-z0-9.+=-]+(?=_40[A-Za-z0-9-]+\.[A-Za-z])"),
+    re.compile(r"(?<![^_<>()\[\]@,;:\s])[^_<>()\[\]@,;:\s]+(?=(?:%|=)40|&#(?:64|x40);)", re.IGNORECASE),
 )  # fmt: skip
-_UNFINISHED = re.compile(r"(?:<[^<>]*|\"[^\"]*|[^_]*)\Z")
 
 
 class Speech(NamedTuple):
@@ -54,7 +54,7 @@ def speech(report: bytes, recipient: bytes, *, longest: int = LONGEST, cut: bool
     """
     text = harmless(report.decode("ascii", "backslashreplace"))
     if cut:
-        text = _UNFINISHED.sub("", text)
+        text = _finished(text)
     qmail, _, remote = text.partition("Remote_host_said:")
     return Speech(*(_readable(part, recipient, longest) for part in (qmail, remote)))
 
@@ -66,8 +66,18 @@ def harmless(text: str) -> str:
 
 def _readable(part: str, recipient: bytes, longest: int) -> str:
     lines = _LINE_END.sub("\n", _masked(part, recipient)).replace("_", " ").split("\n")
-    text = _GIVING_UP.sub(" ", " ".join(map(str.strip, lines))).strip()
-    return _shortened(text, longest)
+    parts = _GIVING_UP.split(" ".join(map(str.strip, lines)))
+    return _shortened(" ".join(map(str.strip, parts)).strip(), longest)
+
+
+def _finished(text: str) -> str:
+    """Return the beginning of a text without its last word, and without what stands behind a bracket or quote left open."""
+    ends = [text.rfind("_") + 1]
+    if (quote := text.rfind('"')) >= 0:
+        ends.append(quote)
+    if (bracket := text.rfind("<")) > text.rfind(">"):
+        ends.append(bracket)
+    return text[: min(ends)]
 
 
 def _masked(text: str, recipient: bytes) -> str:

@@ -18,13 +18,25 @@ _FALSE = ("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF")
 
 
 class _Loader(yaml.BaseLoader):
-    """Makes str, list and dict, and refuses a key that is given twice, of which YAML would keep the last."""
+    """Makes str, list and dict of what can be encoded and named in messages.
+
+    It refuses a key that is given twice, of which YAML would keep the last, keys with control characters, and halves of
+    characters, which an escape can stand for.
+    """
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        if any("\ud800" <= char <= "\udfff" for char in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "half a character", node.start_mark)
+        return super().construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key is no text", key.start_mark)
+            if not key.value.isprintable():
+                problem = f"{key.value!r} has characters that no key has"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key.value!r} is given twice", key.start_mark
@@ -39,8 +51,10 @@ def parse(text: bytes) -> Document:
     Raises:
         ValueError: no YAML, or no mapping.
     """
+    loader = None
     try:
-        found = yaml.load(text, Loader=_Loader)  # noqa: S506 - a BaseLoader makes nothing but text, lists and mappings
+        loader = _Loader(text)
+        found = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         problem = " ".join(str(error.problem or "not to be understood").split())
         mark = error.problem_mark or error.context_mark
@@ -50,6 +64,12 @@ def parse(text: bytes) -> Document:
         raise ValueError("no YAML: " + " ".join(str(error).split())) from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    except (ValueError, OverflowError) as error:  # what an escape or the version of YAML stands for
+        where = f"line {loader.line + 1}: " if loader is not None else ""
+        raise ValueError(f"{where}a number that is too large") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
     if found is None or found in _UNSET:
         return {}
     if not isinstance(found, Mapping):

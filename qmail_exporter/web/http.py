@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, cast
 
+import h11
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
@@ -12,7 +13,6 @@ from hypercorn.events import Event, Updated
 from hypercorn.protocol.h11 import H11Protocol
 
 if TYPE_CHECKING:
-    import h11
     from hypercorn.typing import ASGIFramework
 
     from qmail_exporter.web.app import App, Message, Receive, Send
@@ -102,8 +102,16 @@ class _Http1(H11Protocol):
             other.send,
         )
 
-    async def _check_protocol(self, event: "h11.Request") -> None:
+    async def _check_protocol(self, event: h11.Request) -> None:
         """Do not go over to HTTP/2, which without TLS nobody needs."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        # Nor to a websocket, of whose handshake wsproto cannot read all that h11 lets through.
+        kept = [header for header in request.headers if header[0] != b"upgrade"]
+        if len(kept) < len(request.headers):
+            method, version = request.method, request.http_version
+            request = h11.Request(method=method, headers=kept, target=request.target, http_version=version)
+        await super()._create_stream(request)
 
     async def _send_error_response(self, status_code: int) -> None:
         # 501 is for a transfer coding that nobody has; an alert on 5xx should not ring for it.

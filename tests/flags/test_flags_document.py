@@ -54,6 +54,16 @@ def test_texts_stay_as_they_are(texts: dict[str, str], nested: bool, flow: bool,
 
 
 @pytest.mark.parametrize(
+    "raw", [rb'x: "\UFFFFFFFF"', rb'x: "\U00110000"', rb'qmail.home: "/\ud800"', rb'"\udc80": 1']
+)
+def test_an_escape_that_stands_for_no_character_is_a_mistake(raw: bytes) -> None:
+    """An escape that stands for no character, or for half of one, is a mistake in its line, as any other."""
+    found = outcome(raw)
+    assert isinstance(found, DocumentError)
+    assert found.line == 1
+
+
+@pytest.mark.parametrize(
     "raw",
     [
         b"[" * 65536,

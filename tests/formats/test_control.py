@@ -1,5 +1,7 @@
 """Files below control/, read as qmail reads them."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,6 +177,13 @@ def test_lookup_equals_the_plain_loop(keys: list[bytes], domain: bytes) -> None:
                 expected = matching[-1]
                 break
     assert route_for(routes, domain) == expected
+
+
+def test_lookup_of_a_name_of_dots() -> None:
+    """A name takes time in proportion to its length, however many dots it has."""
+    begin = time.process_time()
+    assert route_for(parse_routes(b".example:a\n:b"), b"." * 1_000_000) == Route(b"", b"b", 25)
+    assert time.process_time() - begin < 5
 
 
 @given(st.binary(max_size=80), st.binary(max_size=20))

@@ -283,6 +283,7 @@ def test_log_safe_byte_by_byte(raw: bytes) -> None:
         (b"a@", NO_DOMAIN),
         (b"a@.", NO_DOMAIN),
         (b"a@(other)", NO_DOMAIN),
+        (b"a@x\0y", "x_y"),
     ],
 )
 def test_domain(address: bytes, key: str) -> None:

@@ -148,6 +148,7 @@ NO_LINES = (
     b"triple bounce: 7",
     b"quadruple bounce: discarding bounce/7",
     b"status:",
+    b"status: local 0/10 local 1/10",
     b"status: local 0 remote 3/20",
     b"status: local 0/10 remote 3/20 exitasap queue1",
     b"status: local 0/10 remote 3/20 queue1 more",

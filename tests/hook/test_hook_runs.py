@@ -238,6 +238,6 @@ def test_command_that_does_not_end() -> None:
 def test_parse_command() -> None:
     """A command is taken apart as by a shell, and no shell runs it."""
     assert parse_command("prog 'a b' $HOME ; x") == ("prog", "a b", "$HOME", ";", "x")
-    for wrong in ("", "   ", "''", "prog 'a"):
-        with pytest.raises(ValueError, match=r"empty|quotation"):
+    for wrong in ("", "   ", "''", "prog 'a", "prog a\0b"):
+        with pytest.raises(ValueError, match=r"empty|quotation|NUL"):
             parse_command(wrong)

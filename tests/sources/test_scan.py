@@ -291,6 +291,21 @@ def test_a_name_of_two_numbers(queue: QueueDir, tree: Tree) -> None:
     assert scanned(tree).keys() == {28}
 
 
+@pytest.mark.parametrize("name", ["1" * 20, "1" * 40, "1" * 200 + "x", "9223372036854775808"])
+def test_a_name_of_many_digits(queue: QueueDir, tree: Tree, name: str) -> None:
+    """A name with more digits than a number has is no message's, also where all others are, and is told at once."""
+    queue.message(28)
+    (queue.root / "mess/5" / name).write_bytes(b"x")
+    assert scanned(tree).keys() == {28}
+
+
+@given(st.lists(st.text("012 x", max_size=25) | st.integers(-5, 2**64).map(str), max_size=8, unique=True))
+def test_names_at_once(names: list[str]) -> None:
+    """The numbers of all names at once are those of each name."""
+    each = {msg: name.encode() for name in names if (msg := message_id(name.encode())) is not None}
+    assert scan._numbers(names) == each
+
+
 def make_directory(path: Path) -> None:
     path.mkdir()
 

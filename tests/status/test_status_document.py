@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import re
 from dataclasses import fields, replace
-from datetime import timezone
+from datetime import timedelta, timezone
 from html.parser import HTMLParser
 
 import pytest
@@ -216,6 +216,16 @@ def test_impossible_moments_do_no_harm() -> None:
     network = NETWORK._replace(started=1e18, cleared=-1e18, skip=(float("inf"), "cooldown"))
     facts = page(queue(network=network, oldest=-1e18, heard=float("-inf")))
     assert "The last outage began at an impossible time" in words(render(facts))
+
+
+@pytest.mark.parametrize("moment", [-62_135_596_800.0, 253_402_300_799.0])
+@pytest.mark.parametrize("hours", [-12, 0, 14])
+def test_the_calendar_ends_earlier_in_some_time_zones(moment: float, hours: int) -> None:
+    """The first and the last moment of the calendar, which a line's label may name, are shown, or said to be impossible."""
+    facts = page(queue(network=NETWORK._replace(started=moment)))
+    zone = timezone(timedelta(hours=hours))
+    possible = hours == 0 or (hours > 0) == (moment < 0)
+    assert ("began at an impossible time" not in words(module.render(facts, zone))) == possible
 
 
 def test_report_without_words() -> None:

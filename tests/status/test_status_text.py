@@ -1,6 +1,7 @@
 """Strangers' words: readable, without addresses, harmless, short."""
 
 import re
+import time
 
 import pytest
 from hypothesis import example, given
@@ -105,6 +106,16 @@ def test_anything_comes_out_harmless_and_short(report: bytes, recipient: bytes, 
         assert part.replace(MASK, "").isascii()
         assert part.isprintable()
         assert not re.search(r"[A-Za-z0-9.+=!-]@", part)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("piece", [b"a", b"_", b"a=40", b'"', b"<", b"a@", b"a_40", b" "])
+def test_hostile_length(piece: bytes, cut: bool) -> None:
+    """A report a hundred times as long as any that qmail writes is read at once: time grows with length alone."""
+    report = b"Remote_host_said:_" + piece * (1_000_000 // len(piece)) + b"_x"
+    begin = time.process_time()
+    speech(report, TO, cut=cut)
+    assert time.process_time() - begin < 5
 
 
 def test_plain_word_stays_legible() -> None:

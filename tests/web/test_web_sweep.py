@@ -290,6 +290,8 @@ def test_odd_bytes_over_a_socket(port: int, caplog: pytest.LogCaptureFixture, se
         (b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", 404),
         (b"GET /metrics HTTP/1.0\r\n\r\n", 200),
         (b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nname[]=up", 405),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: \xe9, Upgrade\r\nUpgrade: websocket\r\n\r\n", 200),
     ],
 )
 def test_statuses(port: int, sent: bytes, status: int) -> None:
