@@ -1,7 +1,7 @@
 """A simulated qmail with its log under multilog, and collections that watch it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -173,30 +173,43 @@ def state(series: Series) -> Series:
     return {key: value for key, value in series.items() if not key[0].startswith(COUNTED)}
 
 
-def still(series: Series) -> Series:
-    """Return what of `state` does not move with the clock, with the exporter's own work, or with processes of the host.
+PROCESSES = ("process_", "python_", "qmail_process_", "qmail_running_")
+
+
+def own_state(series: Series) -> Series:
+    """Return what of `state` does not tell of processes.
 
     Beside a simulated qmail a real qmail-send of the host is taken for the one of the only queue.
     """
-    moving = ("process_", "python_", "qmail_process_", "qmail_running_")
-    return {
-        key: value
-        for key, value in state(series).items()
-        if not key[0].startswith(moving) and not key[0].endswith("_gsum")
-    }
+    return {key: value for key, value in state(series).items() if not key[0].startswith(PROCESSES)}
 
 
-def ledger_state(qmail: Qmail) -> dict[str, object]:
-    """Return what the simulator itself says of its queue, as `shown` does of the exporter's series."""
+def still(series: Series) -> Series:
+    """Return what of `own_state` does not move with the clock."""
+    return {key: value for key, value in own_state(series).items() if not key[0].endswith("_gsum")}
+
+
+def why(address: bytes, _report: bytes) -> str:
+    """Return the reason of a deferral by the recipient's box."""
+    return WHY[address.partition(b"@")[0].partition(b"-")[0]]
+
+
+def ledger_state(qmail: Qmail, why: Callable[[bytes, bytes], str] = why) -> dict[str, object]:
+    """Return what the simulator itself says of its queue, as `shown` does of the exporter's series.
+
+    Args:
+        qmail: the simulated qmail.
+        why: the reason of a deferral, by the recipient's address and the report.
+    """
     ledger = qmail.ledger
     queued = ledger.queued().values()
     ready = [message for message in ledger.messages.values() if message.state != "arriving"]
     deferred: Counter[tuple[str, str]] = Counter()
     for message in queued:
         if remote := message.channels.get("remote"):
-            for place in remote.deferred:
+            for place, said in remote.deferred.items():
                 address = remote.pending[place]
-                deferred[domain(address), WHY[address.partition(b"@")[0].partition(b"-")[0]]] += 1
+                deferred[domain(address), why(address, said)] += 1
     return {
         "messages": len(ledger.messages),
         "todo": sum(message.state == "todo" for message in ledger.messages.values()),
@@ -220,4 +233,34 @@ def shown(series: Series) -> dict[str, object]:
         "failed": family(series, "qmail_queue_failed_messages")[()],
         "bounces": bounces[("bounce",)],
         "double": bounces[("double",)],
+    }
+
+
+def attempts_shown(series: Series) -> dict[str, tuple[float, float]]:
+    """Return for each channel how many attempts are planned, and the sum of the times until then."""
+    name = "qmail_queue_next_attempt_seconds"
+    sums = family(series, f"{name}_gsum")
+    return {labels[0]: (count, sums[labels]) for labels, count in family(series, f"{name}_gcount").items()}
+
+
+def attempts_due(qmail: Qmail) -> dict[str, tuple[float, float]] | None:
+    """Return what `attempts_shown` should show by qmail-send's own schedule; None while that is in flux.
+
+    A message is not in it while deliveries of it are under way, a touch shows there only after the next attempt, and
+    what an alarm makes due is known to qmail-send alone.
+    """
+    send = qmail._send
+    if send is None or send.rush or any(qmail.deliveries.values()) or send.exited:
+        return None
+    ledger, now = qmail.ledger, qmail.clock()
+    held = {(n, name) for n, message in ledger.queued().items() for name in message.channels}
+    if held != {(n, name) for name, due in send.schedule.due.items() for _, n in due}:
+        return None
+    pending = {(n, name): len(ledger.messages[n].channels[name].pending) for n, name in held}
+    return {
+        name: (
+            sum(bool(pending[n, name]) for _, n in due),
+            sum(at - now for at, n in due if pending[n, name]),
+        )
+        for name, due in send.schedule.due.items()
     }

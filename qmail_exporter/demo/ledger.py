@@ -56,6 +56,7 @@ class Ledger:
         messages: every message that has a `mess` file, by number.
         injected: messages queued (their `todo` file was linked); injected_bytes: their sizes.
         preprocessed: `new msg` lines: more than `injected` if qmail-send was killed in the middle.
+        preprocessed_bytes: the sizes in `info msg` lines.
         ended: `end msg` lines.
         started: deliveries by channel.
         results: deliveries by channel and result: success, failure, deferral or mangled.
@@ -69,6 +70,7 @@ class Ledger:
         self.injected = 0
         self.injected_bytes = 0
         self.preprocessed = 0
+        self.preprocessed_bytes = 0
         self.ended = 0
         self.started: Counter[str] = Counter()
         self.results: Counter[tuple[str, str]] = Counter()

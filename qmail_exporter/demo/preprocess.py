@@ -61,6 +61,7 @@ def preprocess(
             b"info msg %d: bytes %d from <%b> qp %d uid %d"
             % (number, message.size, sender, todo.pid, todo.uid)
         )
+        host.ledger.preprocessed_bytes += message.size
         channels = yield from _channels(host, number, todo.recipients, to_channel, files)
         age = host.backdated.get(number, 0)
         if age or host.stamp_files:

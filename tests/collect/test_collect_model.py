@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qmail_exporter.collect import Collection
 from qmail_exporter.sources.inotify import News, Watcher
-from rig import Rig, Series, family, ledger_state, settle, shown, state
+from rig import Rig, attempts_due, attempts_shown, family, ledger_state, settle, shown, state
 
 if TYPE_CHECKING:
     from qmail_exporter.demo.host import Steps
@@ -179,40 +179,10 @@ def compare(play: Play) -> None:
     assert shown(seen) == ledger_state(play.rig.qmail)
     assert family(seen, "qmail_up") == {(): 1.0}
     assert watch.sweeps.drift == 0
-    if (due := attempts_due(play)) is not None:
-        assert counts(seen) == due
+    if not play.touched and (due := attempts_due(play.rig.qmail)) is not None:
+        assert attempts_shown(seen) == due
     for other in fresh(play):
         assert state(seen) == state(play.rig.series(other))
-
-
-def counts(seen: Series) -> dict[str, tuple[float, float]]:
-    """Return for each channel how many attempts are planned, and the sum of the times until then."""
-    name = "qmail_queue_next_attempt_seconds"
-    sums = family(seen, f"{name}_gsum")
-    return {labels[0]: (count, sums[labels]) for labels, count in family(seen, f"{name}_gcount").items()}
-
-
-def attempts_due(play: Play) -> dict[str, tuple[float, float]] | None:
-    """Return what `counts` should show by qmail-send's own schedule; None while that is in flux.
-
-    A message is not in it while deliveries of it are under way, a touch shows there only after the next attempt, and
-    what an alarm makes due is known to qmail-send alone.
-    """
-    send = play.rig.qmail._send
-    if send is None or play.touched or send.rush or any(play.rig.qmail.deliveries.values()) or send.exited:
-        return None
-    ledger, now = play.rig.qmail.ledger, play.rig.clock.now
-    held = {(n, name) for n, message in ledger.queued().items() for name in message.channels}
-    if held != {(n, name) for name, due in send.schedule.due.items() for _, n in due}:
-        return None
-    pending = {(n, name): len(ledger.messages[n].channels[name].pending) for n, name in held}
-    return {
-        name: (
-            sum(bool(pending[n, name]) for _, n in due),
-            sum(at - now for at, n in due if pending[n, name]),
-        )
-        for name, due in send.schedule.due.items()
-    }
 
 
 SAVED_TIMES = [("inject", [b"fail@x.example", b"ok@x.example", b"defer@mail.test", b"full@z.example"], b"#@[]"), ("receive", 10),
