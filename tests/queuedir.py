@@ -1,7 +1,22 @@
 """A queue directory made by hand, file by file."""
 
 import os
+import shutil
+import stat
 from pathlib import Path
+
+
+def copy_queue(queue: Path, target: Path) -> None:
+    """Copy a queue directory, its FIFO and all times included: the same names, other inodes."""
+    shutil.copytree(queue, target, copy_function=_copy)
+
+
+def _copy(source: str, target: str) -> None:
+    if stat.S_ISFIFO(os.lstat(source).st_mode):
+        os.mkfifo(target)
+        shutil.copystat(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 class QueueDir:

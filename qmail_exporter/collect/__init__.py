@@ -180,7 +180,11 @@ class Collection:
             if self._send_since.setdefault(watch.name, since) != since:
                 self._send_since[watch.name] = since
                 self._reschedules.append(watch.queue.reschedule())
-            before, self._renewals[watch.name] = self._renewals.get(watch.name, 0), watch.renewals
             log = self.log_of(watch)
-            if log is not None and (watch.renewals != before or (log.owed and log.follower.present)):
+            if log is not None and log.behind:
+                continue
+            renewed = watch.renewals != self._renewals.get(watch.name, 0)
+            self._renewals[watch.name] = watch.renewals
+            if log is not None and (renewed or (log.owed and log.follower.present)):
                 log.start_over()
+                self._look(float("inf"), exact=True)

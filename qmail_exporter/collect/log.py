@@ -1,7 +1,8 @@
 """One log, followed into the models of the queues that it tells of.
 
 At start the retained log is read for state only: who is deferred and why, which deliveries are open, when qmail-send
-started.  That waits for the first scan, as state is kept only of messages that are there.  From then on every line counts.
+started.  That waits for the first scan, as state is kept only of messages that are there.  From then on every line counts,
+once: when the retained log is read back again, another follower does that, and the first goes on where it was.
 """
 
 from collections import Counter, defaultdict
@@ -23,7 +24,7 @@ PATIENCE = 5.0
 BLOCK = 1 << 18
 """Bytes of the log that are read at a time: some 2,000 lines, which take some 20 ms."""
 LAST = 1 << 22
-"""Bytes that are read at most of a log that is about to be read back from its start again."""
+"""Bytes that are read at most, at the last moment, of a log that is about to be read back from its start again."""
 TOLD = 10
 """Lines not understood that are shown in the exporter's own log; more would only fill it."""
 
@@ -56,6 +57,9 @@ class LogWatch:
         self._follow = follow
         self._named = {name.encode(): flow for name, flow in flows.items()}
         self._prefixes = Prefixes()
+        self._again: Follower | None = None  # reads back what the other has counted …
+        self._prefixes_again = Prefixes()  # … and what became of its lines so far
+        self._counting = False  # from where the first reading back has ended
         self._backfill: Iterator[Batch] | None = None
         self._since: float | None = None
         self._next_try = 0.0
@@ -93,7 +97,7 @@ class LogWatch:
         if self._backfill is not None:
             return False
         try:
-            self._backfill = self.follower.backfill()
+            self._backfill = (self._again or self.follower).backfill()
         except OSError as error:
             self._failed(error)
         return True
@@ -111,7 +115,8 @@ class LogWatch:
             self._recall(batch)
             return False
         self._backfill = None
-        self.recalled = True
+        self._done_again()
+        self.recalled = self._counting = True
         for flow in self.flows:
             flow.queue.log_since = time() if self._since is None else self._since
         if self.follower.present:
@@ -121,20 +126,30 @@ class LogWatch:
         return True
 
     def start_over(self) -> None:
-        """Read the retained log back again, if it was: there are other messages now, of which it may have told."""
-        if not self.recalled and self._backfill is None:
+        """Read the retained log back again, if it was: there are other messages now, of which it may have told.
+
+        It is read back as far as it has been counted: to its end, for it is not to be `behind` when this is called.
+        Then everything that came by then must be looked at, as after `begin`.
+        """
+        if not self.recalled and self._backfill is None and self._again is None:
             return
         self.owed = not self.follower.present
-        if self.owed:  # a follower that begins while there is no log takes all that then comes back for new
+        if self.owed:  # there is nothing to be read back, until the log comes back
             return
-        self.observe(self.read(LAST))
-        self.errors += self.follower.losses
-        self.follower.close()
-        self.follower = self._follow()
+        if self._counting:
+            self.recalled = True
+            self.observe(self.read(LAST))
+            self._done_again()
+            self._again, self._prefixes_again = self._follow(), Prefixes()
+        else:
+            self.errors += self.follower.losses
+            self.follower.close()
+            self.follower = self._follow()
         self.recalled = False
         self._backfill = self._since = None
         for flow in self.flows:
             flow.open.clear()
+        self.begin()
 
     def read(self, limit: int = BLOCK) -> list[Record]:
         """The records of the lines that came since; what is no record is counted.
@@ -152,7 +167,7 @@ class LogWatch:
             logger.info("log is readable again", log=self.follower.path)
             self.error = None
         self.read_once |= self.follower.present
-        return self._records(batch)
+        return self._records(batch, self._prefixes)
 
     def messages(self, records: list[Record], flow: Flow) -> Iterator[int]:
         """The messages of one queue that the records name."""
@@ -181,27 +196,34 @@ class LogWatch:
 
     def close(self) -> None:
         """Let go of the log."""
+        self._done_again()
         self.follower.close()
+
+    def _done_again(self) -> None:
+        if self._again is not None:
+            self._again.close()
+            self._again = None
 
     def _flow(self, record: Record) -> Flow | None:
         return self.flows[0] if len(self.flows) == 1 else self._named.get(record.queue)
 
     def _recall(self, batch: Batch) -> None:
-        unparsed, foreign = self.unparsed, self._prefixes.foreign
+        prefixes = self._prefixes if self._again is None else self._prefixes_again
+        unparsed, foreign = self.unparsed, prefixes.foreign
         with ExitStack() as stack:
             for flow in self.flows:
                 stack.enter_context(flow.recalling())
-            records = self._records(batch)
+            records = self._records(batch, prefixes)
             if records and self._since is None:
                 self._since = records[0].time
             self.observe(records)
         for flow in self.flows:
             flow.unplaced.clear()
-        self.unparsed, self._prefixes.foreign = unparsed, foreign
+        self.unparsed, prefixes.foreign = unparsed, foreign
 
-    def _records(self, batch: Batch) -> list[Record]:
+    def _records(self, batch: Batch, prefixes: Prefixes) -> list[Record]:
         records: list[Record] = []
-        for text, moment in self._prefixes.strip(batch.lines, batch.times, time()):
+        for text, moment in prefixes.strip(batch.lines, batch.times, time()):
             try:
                 records.append(parse(text, moment))
             except FormatError:  # noqa: PERF203 - a line that is not understood must not cost the next

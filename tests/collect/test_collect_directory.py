@@ -16,6 +16,7 @@ from qmail_exporter.sources import inotify
 from qmail_exporter.sources.apart import ApartError, Step
 from qmail_exporter.sources.inotify import Watcher, WatchError
 from qmail_exporter.sources.scan import Tree
+from queuedir import copy_queue
 from rig import NOW, Rig, family, ledger_state, series, settle, shown, state, watching
 
 MakeRig = Callable[..., Rig]
@@ -91,9 +92,7 @@ def test_queue_and_log_that_appear_are_picked_up(rig: MakeRig, tmp_path: Path) -
 def test_restored_queue_is_read_anew(watched: tuple[Rig, Collection], tmp_path: Path) -> None:
     """A queue replaced by a copy of it is opened anew, watched, and exact, with what the log told of its messages."""
     made, collection = watched
-    shutil.copytree(made.queue, tmp_path / "copy", ignore=shutil.ignore_patterns("lock"))
-    shutil.copytree(made.queue / "lock", tmp_path / "copy" / "lock", ignore=shutil.ignore_patterns("trigger"))
-    os.mkfifo(tmp_path / "copy" / "lock" / "trigger")
+    copy_queue(made.queue, tmp_path / "copy")
     os.rename(made.queue, tmp_path / "old")
     os.rename(tmp_path / "copy", made.queue)
     check_equals_fresh(made, collection)
@@ -128,6 +127,54 @@ def test_replaced_directory_is_noticed(watched: tuple[Rig, Collection], area: st
     made.qmail.pump()
     collection.refresh(1.0)
     assert shown(made.series(collection)) == ledger_state(made.qmail)
+
+
+def _counted(made: Rig, collection: Collection) -> dict[tuple[str, ...], float]:
+    counts = family(made.series(collection), "qmail_deliveries_total")
+    return {labels: count for labels, count in counts.items() if count}
+
+
+def test_lines_that_come_while_a_replaced_queue_is_read_are_counted(
+    watched: tuple[Rig, Collection], tmp_path: Path
+) -> None:
+    """However often the queue is replaced before the log has been read back again, each line counts, and just once."""
+    made, collection = watched
+    collection.refresh(1.0)
+    before = dict(made.qmail.ledger.results)
+    for number in range(3):
+        made.send(b"ok@x.example", b"defer@y.example")
+        made.qmail.pump(60)
+        copy_queue(made.queue, tmp_path / f"copy{number}")
+        os.rename(made.queue, tmp_path / f"old{number}")
+        os.rename(tmp_path / f"copy{number}", made.queue)
+        collection.tick()
+        assert not collection.logs[0].recalled
+        made.send(b"fail@z.example", b"ok@z.example")
+        made.qmail.pump()
+        collection.refresh(1.0)
+    settle(collection)
+    assert collection.queues[0].renewals == 4
+    after = made.qmail.ledger.results
+    assert _counted(made, collection) == {key: count - before.get(key, 0) for key, count in after.items()}
+    check_equals_fresh(made, collection)
+
+
+def test_log_is_read_to_its_end_before_it_is_read_back(
+    watched: tuple[Rig, Collection], tmp_path: Path
+) -> None:
+    """A long log that waits when the queue is replaced is counted first, line by line."""
+    made, collection = watched
+    for number in range(10_000):
+        made.log(b"warning: trouble opening %d" % number)
+    os.rename(made.queue, tmp_path / "old")
+    copy_queue(tmp_path / "old", made.queue)
+    collection.tick()
+    assert collection.logs[0].recalled
+    assert collection.logs[0].behind
+    settle(collection)
+    counts = family(made.series(collection), "qmail_exporter_log_lines_total")
+    assert counts["complaint",] == 10_000
+    check_equals_fresh(made, collection)
 
 
 def test_reopening_leaks_no_descriptor(watched: tuple[Rig, Collection], tmp_path: Path) -> None:
