@@ -34,14 +34,14 @@ def everywhere(watch: "QueueWatch", tree: Tree, reason: str) -> Iterator[float]:
     looked = 0
     for part in watch.queue.parts():
         for msg in part:
-            _check(watch, msg, tree.look(msg), reason)
+            _check(watch, tree, msg, tree.look(msg), reason)
             looked += 1
             if looked % _STEP == 0 and held:
                 yield min(looked / held, 1.0) / 2
     begun = 0.5 if held else 0.0
     for step in tree.scan(watch.queue.__contains__):
         for msg, message in step.found:
-            _check(watch, msg, message, reason)
+            _check(watch, tree, msg, message, reason)
         yield begun + step.progress * (1.0 - begun)
 
 
@@ -89,12 +89,14 @@ def _taken(watch: "QueueWatch", tree: Tree) -> Iterator[float]:
             yield progress
 
 
-def _check(watch: "QueueWatch", msg: int, message: Message | None, reason: str) -> None:
+def _check(watch: "QueueWatch", tree: Tree, msg: int, message: Message | None, reason: str) -> None:
     """Take in what a sweep found.
 
     An audit should find only what an event has told of.  A message that qmail-queue still receives is excepted: it
-    grows without an event.
+    grows without an event.  So is what an area that cannot be read hides.
     """
     receiving = message is not None and not message.todo and message.birth is None
-    if watch.take(msg, message) and reason == AUDIT and msg not in watch.pending and not receiving:
+    if not watch.take(msg, message) or reason != AUDIT or msg in watch.pending:
+        return
+    if not (receiving or tree.broken):
         watch.sweeps.differs(msg)

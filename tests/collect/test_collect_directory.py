@@ -18,6 +18,7 @@ from qmail_exporter.sources.inotify import Watcher, WatchError
 from qmail_exporter.sources.scan import Tree
 from queuedir import copy_queue
 from rig import NOW, Rig, family, ledger_state, series, settle, shown, state, watching
+from soak.rights import bound_by_modes
 
 MakeRig = Callable[..., Rig]
 
@@ -269,6 +270,24 @@ def test_audit_counts_what_no_event_told_of(watched: tuple[Rig, Collection]) -> 
     settle(collection)
     collection.tick()
     assert watch.sweeps.drift == 1
+
+
+def test_what_an_unreadable_area_hides_is_no_drift(watched: tuple[Rig, Collection]) -> None:
+    """An audit while a directory cannot be read finds its recipients gone, which is no change that an event should tell of."""
+    made, collection = watched
+    watch = collection.queues[0]
+    remote = made.queue / "remote"
+    mode = remote.stat().st_mode
+    remote.chmod(0)
+    with bound_by_modes():
+        watch._next_audit = 0.0
+        settle(collection)
+        collection.tick()
+        assert watch.sweeps.done["audit"] == 1
+        assert not watch.knows("remote")
+    remote.chmod(mode)
+    check_equals_fresh(made, collection)
+    assert watch.sweeps.drift == 0
 
 
 def test_message_being_received_is_no_drift(watched: tuple[Rig, Collection]) -> None:
