@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from time import monotonic, time
+from typing import NamedTuple
 
 from qmail_exporter import logfmt, shortage
 from qmail_exporter.formats import FormatError
@@ -27,6 +28,14 @@ LAST = 1 << 22
 """Bytes that are read at most, at the last moment, of a log that is about to be read back from its start again."""
 TOLD = 10
 """Lines not understood that are shown in the exporter's own log; more would only fill it."""
+
+
+class _Again(NamedTuple):
+    """What reads back what was counted already: flows of its own, but for their queues, as nothing but state is wanted."""
+
+    follower: Follower
+    prefixes: Prefixes
+    flows: dict[bytes, Flow]
 
 
 class LogWatch:
@@ -57,8 +66,7 @@ class LogWatch:
         self._follow = follow
         self._named = {name.encode(): flow for name, flow in flows.items()}
         self._prefixes = Prefixes()
-        self._again: Follower | None = None  # reads back what the other has counted …
-        self._prefixes_again = Prefixes()  # … and what became of its lines so far
+        self._again: _Again | None = None
         self._counting = False  # from where the first reading back has ended
         self._backfill: Iterator[Batch] | None = None
         self._since: float | None = None
@@ -97,7 +105,7 @@ class LogWatch:
         if self._backfill is not None:
             return False
         try:
-            self._backfill = (self._again or self.follower).backfill()
+            self._backfill = (self._again.follower if self._again else self.follower).backfill()
         except OSError as error:
             self._failed(error)
         return True
@@ -140,15 +148,16 @@ class LogWatch:
             self.recalled = True
             self.observe(self.read(LAST))
             self._done_again()
-            self._again, self._prefixes_again = self._follow(), Prefixes()
+            flows = {name: Flow(flow.queue) for name, flow in self._named.items()}
+            self._again = _Again(self._follow(), Prefixes(), flows)
         else:
             self.errors += self.follower.losses
             self.follower.close()
             self.follower = self._follow()
+            for flow in self.flows:
+                flow.open.clear()
         self.recalled = False
         self._backfill = self._since = None
-        for flow in self.flows:
-            flow.open.clear()
         self.begin()
 
     def read(self, limit: int = BLOCK) -> list[Record]:
@@ -182,17 +191,7 @@ class LogWatch:
 
     def observe(self, records: list[Record]) -> None:
         """Take the records into the models."""
-        if len(self.flows) == 1:
-            self.flows[0].observe(records)
-            return
-        told: defaultdict[bytes, list[Record]] = defaultdict(list)
-        for record in records:
-            told[record.queue].append(record)
-        for name, of_one in told.items():
-            if flow := self._named.get(name):
-                flow.observe(of_one)
-            else:
-                self.unparsed += len(of_one)
+        self._observe(records, self._named)
 
     def close(self) -> None:
         """Let go of the log."""
@@ -201,23 +200,38 @@ class LogWatch:
 
     def _done_again(self) -> None:
         if self._again is not None:
-            self._again.close()
+            self._again.follower.close()
             self._again = None
 
     def _flow(self, record: Record) -> Flow | None:
         return self.flows[0] if len(self.flows) == 1 else self._named.get(record.queue)
 
+    def _observe(self, records: list[Record], flows: Mapping[bytes, Flow]) -> None:
+        if len(flows) == 1:
+            next(iter(flows.values())).observe(records)
+            return
+        told: defaultdict[bytes, list[Record]] = defaultdict(list)
+        for record in records:
+            told[record.queue].append(record)
+        for name, of_one in told.items():
+            if flow := flows.get(name):
+                flow.observe(of_one)
+            else:
+                self.unparsed += len(of_one)
+
     def _recall(self, batch: Batch) -> None:
-        prefixes = self._prefixes if self._again is None else self._prefixes_again
+        prefixes, flows = (
+            (self._again.prefixes, self._again.flows) if self._again else (self._prefixes, self._named)
+        )
         unparsed, foreign = self.unparsed, prefixes.foreign
         with ExitStack() as stack:
-            for flow in self.flows:
+            for flow in flows.values():
                 stack.enter_context(flow.recalling())
             records = self._records(batch, prefixes)
             if records and self._since is None:
                 self._since = records[0].time
-            self.observe(records)
-        for flow in self.flows:
+            self._observe(records, flows)
+        for flow in flows.values():
             flow.unplaced.clear()
         self.unparsed, prefixes.foreign = unparsed, foreign
 

@@ -150,9 +150,11 @@ def test_lines_that_come_while_a_replaced_queue_is_read_are_counted(
         os.rename(tmp_path / f"copy{number}", made.queue)
         collection.tick()
         assert not collection.logs[0].recalled
-        made.send(b"fail@z.example", b"ok@z.example")
+        made.send(b"fail@z.example", b"ok@z.example", b"ok-90@z.example")
         made.qmail.pump()
+        made.clock.now += 50
         collection.refresh(1.0)
+    made.qmail.run_until(made.clock.now + 90)
     settle(collection)
     assert collection.queues[0].renewals == 4
     after = made.qmail.ledger.results
