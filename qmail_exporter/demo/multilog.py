@@ -82,7 +82,7 @@ class Multilog:
         os.link(self._path("previous"), self._path(name))
         os.unlink(self._path("previous"))
         archives = sorted(entry for entry in os.listdir(self._directory) if entry.startswith("@"))
-        for old in archives[: len(archives) - (self._count - 1)]:
+        for old in archives[: max(0, len(archives) - (self._count - 1))]:
             os.unlink(self._path(old))
 
     def _path(self, name: str) -> str:

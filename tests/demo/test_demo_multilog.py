@@ -34,6 +34,15 @@ def test_directory_is_rotated_at_size(tmp_path: Path) -> None:
     log.close()
 
 
+def test_no_file_is_removed_while_there_are_few(tmp_path: Path) -> None:
+    """Every file is kept until there are `count` of them, `current` included."""
+    log = Multilog(tmp_path, Clock(NOW), count=6)
+    for files in (2, 3, 4, 5, 6, 6, 6):
+        log.rotate()
+        assert len([path for path in tmp_path.iterdir() if path.name.startswith(("@", "current"))]) == files
+    log.close()
+
+
 def test_clean_exit_is_told_by_the_mode(tmp_path: Path) -> None:
     """A `current` that was closed is appended to; one that was not becomes an unfinished file, `@….u`."""
     first = Multilog(tmp_path, Clock(NOW))
