@@ -170,10 +170,12 @@ class LogFiles:
             while data := self._finished_bytes(_BLOCK):
                 yield Batch(self._lines.feed(data))
             while self._live and self._live.offset < end:
-                data = self._live_bytes(self._live, min(_BLOCK, end - self._live.offset))
-                if not data:
+                block = self._live.read(min(_BLOCK, end - self._live.offset))
+                if block is None:
+                    self._was_truncated()  # and what it holds now is new
+                if not block:
                     break
-                yield Batch(self._lines.feed(data))
+                yield Batch(self._lines.feed(block))
         finally:
             self._backfilling = False
 
@@ -206,10 +208,13 @@ class LogFiles:
     def _live_bytes(self, live: Tail, size: int) -> bytes:
         data = live.read(size)
         if data is None:
-            self.losses["truncated"] += 1
-            self._lines.cut()
+            self._was_truncated()
             data = live.read(size)
         return data or b""
+
+    def _was_truncated(self) -> None:
+        self.losses["truncated"] += 1
+        self._lines.cut()
 
     def _moved_on(self) -> bool:
         """Whether there may be more to read because the path shows another file than the one read to its end."""
