@@ -16,7 +16,7 @@ MADE := $(VENV)/made-with-$(subst /,-,$(PYTHON))
 # What makes Grafana's dashboards needs a later Python than the exporter does.
 SDK_RUNS = $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
-.PHONY: help demo test check bench chaos fuzz docs dashboards picture incidents deb clean debian-packages debian-mtail debian-chromium debian-builders
+.PHONY: help demo test check bench soak chaos fuzz docs dashboards picture incidents deb clean debian-packages debian-mtail debian-chromium debian-builders
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -27,6 +27,7 @@ help:
 	@echo 'make bench   the figures of docs/benchmarks.md; ARGS="--messages 100000"'
 	@echo 'make chaos   ten minutes of random faults; ARGS="--seconds=3600 --seed=1"'
 	@echo 'make fuzz    hostile bytes for all that reads some; ARGS="--seconds 300 http follow"'
+	@echo 'make soak    days of simulated mail and mishaps; ARGS="--days 10 --seed 7"'
 	@echo 'make docs    docs/metrics.md, the manual page, and the tables of other pages'
 	@echo 'make dashboards deploy/grafana/dashboards, in Python 3.11 or later'
 	@echo 'make picture docs/status.png, by a headless Chromium'
@@ -55,6 +56,10 @@ chaos: $(MADE)-test
 
 fuzz: $(MADE)-test $(MADE)-fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+
+# The order of sets depends on hashes: with a seed of their own a run is the same each time.
+soak: $(MADE)
+	@PYTHONHASHSEED=0 PYTHONPATH=tests $(BIN)/python -m soak $(ARGS)
 
 docs: $(MADE)
 	$(BIN)/python docs/generate.py

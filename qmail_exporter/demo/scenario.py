@@ -31,7 +31,7 @@ _CALLS_A_TICK = 400
 _STUBBORN = ("full", "greeting", "dns", "hole", "refused")
 _LAST_ATTEMPT = (39 * 20) ** 2  # the first of the remote schedule's squares beyond LIFETIME
 
-_STRANGE = (
+STRANGE = (
     b"white space@bigmail.example",
     b'"quoted@at"@post.example',
     b"new\nline@webmail.example",
@@ -170,7 +170,7 @@ class Scenario:
         self._plan(due + LIST_EVERY, self._list)
 
     def _strange(self, due: float) -> None:
-        self._send([self._random.choice(_STRANGE)])
+        self._send([self._random.choice(STRANGE)])
         self._plan(due + STRANGE_EVERY, self._strange)
 
     def _outage(self, due: float) -> None:
