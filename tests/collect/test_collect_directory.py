@@ -524,6 +524,22 @@ def test_log_waits_for_other_processes(rig: MakeRig) -> None:
     assert state(made.series(collection)) == state(made.series(fresh))
 
 
+def test_audit_of_a_model_without_messages_counts_drift(rig: MakeRig) -> None:
+    """A message that came without an event to a queue that was empty is found by the next audit, and is drift."""
+    made = rig()
+    collection = made.collection()
+    settle(collection)
+    watch = collection.queues[0]
+    made.send(b"defer@x.example")
+    assert watch.watcher is not None
+    watch.watcher.read()
+    watch._next_audit = 0.0
+    settle(collection)
+    collection.tick()
+    assert watch.sweeps.done["audit"] == 1
+    assert watch.sweeps.drift == 1
+
+
 def test_failed_other_process_is_made_up_for(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
