@@ -81,11 +81,14 @@ class Collection:
         """Bring the models up to date with what had happened when this was called, for at most `budget` seconds.
 
         The log is read first, then events, and the messages they name are looked at; only then are the log's lines taken in.
-        What the budget did not suffice for stays in `QueueWatch.pending`, and in the log.
+        What the budget did not suffice for stays in `QueueWatch.pending`, and in the log.  So does the log of a queue for
+        which other processes scan, as nothing is looked at there: a line that came before its message would be lost.
         """
         until = monotonic() + budget
+        apart = [watch.flow for watch in self.queues if watch.apart]
+        logs = [log for log in self.logs if not any(flow in apart for flow in log.flows)]
         while True:
-            records = [(log, log.read()) for log in self.logs]
+            records = [(log, log.read()) for log in logs]
             self._look(until, exact=exact)
             for log, batch in records:
                 for watch in self.queues:
@@ -93,7 +96,7 @@ class Collection:
                 log.observe(batch)
             for watch in self.queues:
                 watch.place()
-            if monotonic() >= until or not any(log.behind for log in self.logs):
+            if monotonic() >= until or not any(log.behind for log in logs):
                 break
         for doubles in self.double_bounces.values():
             doubles.read()

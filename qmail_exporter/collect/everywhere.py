@@ -19,9 +19,12 @@ _STEP = 256
 
 
 def everywhere(watch: "QueueWatch", tree: Tree, reason: str) -> Iterator[float]:
-    """Bring the whole model up to date, in steps of some milliseconds; yields the progress, 0 to 1."""
+    """Bring the whole model up to date, in steps of some milliseconds; yields the progress, 0 to 1.
+
+    Other processes do it where nothing is held.  An audit is to compare, and of what they find nothing is compared.
+    """
     held = len(watch.queue)
-    if not held:
+    if not held and reason != AUDIT:
         try:
             yield from _apart(watch, tree)
         except ApartError as error:

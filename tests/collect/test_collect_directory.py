@@ -570,6 +570,44 @@ def test_scan_in_other_processes_does_not_undo_looks(rig: MakeRig) -> None:
     assert not watch.apart
 
 
+def test_log_waits_for_other_processes(rig: MakeRig) -> None:
+    """While other processes scan for a queue that was empty, its log is left unread, and other queues' logs are not."""
+    made, other = rig(), rig()
+    collection = made.keep(watching([made.home, other.home]))
+    settle(collection)
+    watch = collection.queues[0]
+    watch.sweeps.want("overflow")
+    watch.sweep()
+    assert watch.apart
+    for one in (made, other):
+        one.send(b"hole-60@x.example")
+        one.qmail.pump()
+    collection.refresh(1.0)
+    assert watch.apart
+    assert [queue.flow.traffic.messages for queue in collection.queues] == [0, 1]
+    settle(collection)
+    assert [queue.flow.traffic.messages for queue in collection.queues] == [1, 1]
+    fresh = made.keep(watching([made.home, other.home]))
+    settle(fresh)
+    assert state(made.series(collection)) == state(made.series(fresh))
+
+
+def test_audit_of_a_model_without_messages_counts_drift(rig: MakeRig) -> None:
+    """A message that came without an event to a queue that was empty is found by the next audit, and is drift."""
+    made = rig()
+    collection = made.collection()
+    settle(collection)
+    watch = collection.queues[0]
+    made.send(b"defer@x.example")
+    assert watch.watcher is not None
+    watch.watcher.read()
+    watch._next_audit = 0.0
+    settle(collection)
+    collection.tick()
+    assert watch.sweeps.done["audit"] == 1
+    assert watch.sweeps.drift == 1
+
+
 def test_failed_other_process_is_made_up_for(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

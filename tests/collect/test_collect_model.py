@@ -191,10 +191,14 @@ SAVED_TIMES = [("inject", [b"fail@x.example", b"ok@x.example", b"defer@mail.test
 CUT_PASS = [("inject", [b"mangle@w.example", b"defer@mail.test", b"hole-30@z.example"], b"#@[]"), ("receive", 8), ("work", 60),
             ("wait", 700000), ("work", 60), ("kill",), ("start",), ("work", 60), ("wait", 700000), ("work", 60)]  # fmt: skip
 """A kill ends a pass before it came to every recipient."""
+LOST_WHILE_EMPTY = [("inject", [b"ok-90@y.example"], b"a@mail.test"), ("lose",), ("receive", 8), ("work", 10), ("events",),
+                    ("step",)]  # fmt: skip
+"""Events are lost of the first message after a time without any, and its log comes while everything is looked at."""
 
 
 @example(ops=SAVED_TIMES, reuse=True, compare_at=set())
 @example(ops=CUT_PASS, reuse=False, compare_at=set())
+@example(ops=LOST_WHILE_EMPTY, reuse=False, compare_at={0})
 @settings(max_examples=80)
 @given(ops=ops, reuse=st.booleans(), compare_at=st.sets(st.integers(0, 60), max_size=2))
 def test_model_equals_a_fresh_scan_and_the_ledger(
