@@ -184,7 +184,7 @@ class Collection:
                 self._send_since[watch.name] = since
                 self._reschedules.append(watch.queue.reschedule())
             log = self.log_of(watch)
-            if log is not None and log.behind:
+            if log is not None and (log.behind or watch.apart):  # apart, no message can be looked at
                 continue
             renewed = watch.renewals != self._renewals.get(watch.name, 0)
             self._renewals[watch.name] = watch.renewals

@@ -592,6 +592,24 @@ def test_log_waits_for_other_processes(rig: MakeRig) -> None:
     assert state(made.series(collection)) == state(made.series(fresh))
 
 
+def test_reading_back_waits_for_other_processes(rig: MakeRig) -> None:
+    """A log is not read back again while other processes scan, as nothing could be looked at of which it tells."""
+    made = rig()
+    collection = made.collection()
+    settle(collection)
+    watch, log = collection.queues[0], collection.logs[0]
+    watch.sweeps.want("overflow")
+    watch.sweep()
+    assert watch.apart
+    watch.renewals += 1  # as an area that has become readable makes it
+    collection.refresh(1.0)
+    assert watch.apart
+    assert log.recalled
+    settle(collection)
+    assert collection._renewals == {watch.name: watch.renewals}
+    assert log.recalled
+
+
 def test_audit_of_a_model_without_messages_counts_drift(rig: MakeRig) -> None:
     """A message that came without an event to a queue that was empty is found by the next audit, and is drift."""
     made = rig()
