@@ -112,6 +112,7 @@ TRUST = Row(
                     ),
                 ],
                 empty="-",
+                runbooks=["QmailExporterDown", "QmailWebConfigWrong"],
                 width=10,
                 height=9,
             ),
