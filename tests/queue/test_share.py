@@ -140,6 +140,21 @@ def test_absorbing_is_applying(
     assert not len(other.sums.domains)
 
 
+def test_bounces_and_next_attempts() -> None:
+    """Shares tell bounces from mail, and where the log has told of a start, when each message is tried next."""
+    states: dict[int, State] = {
+        msg: state_of((msg, msg * SECOND, 100, msg % 2, 7, 8, 900 + msg, content), "remote")
+        for msg, content in enumerate((b"Ta@x.example\0", b"Tb@x.example\0", b"Dc@y.example\0", b"Td\0"), 1)
+    }
+    one, other = Queue(), Queue()
+    one.send_since = other.send_since = 10.0
+    applied(one, states)
+    assert absorbed(other, states, 1) == len(states)
+    assert facts(other) == facts(one)
+    assert other.sums.senders == [2, 2, 0]
+    assert other.sums.due[0].total == 3
+
+
 def test_most_messages_are_gathered() -> None:
     """One recipient, to do or done, in a channel of any name is what a share takes; all else it gives back."""
     taken = Share(None)

@@ -33,6 +33,18 @@ def test_timeline_is_a_sorted_list(steps: list[tuple[bool, int]], asked: list[in
             assert timeline.count(moment) == bisect_right(moments, moment)
 
 
+@given(st.lists(st.lists(MOMENTS, max_size=20), max_size=4))
+@example([[0, 1, 256], [1, 65_536]])
+def test_many_at_once(parts: list[list[int]]) -> None:
+    """To add many moments at once is to add each."""
+    one, other = Timeline(), Timeline()
+    for part in parts:
+        one.add_all(part)
+        for moment in part:
+            other.add(moment)
+    assert (one.sum, one._pages, one._eras) == (other.sum, other._pages, other._eras)
+
+
 @given(st.lists(MOMENTS, max_size=30))
 def test_timeline_gives_its_memory_back(moments: list[int]) -> None:
     """When every moment has been removed, no page is left."""
