@@ -28,8 +28,8 @@ def measure(place: Path, seconds: int) -> Iterator[Row]:
     progress(f"{RATE} messages a second through qmail, for {seconds} s")
     with (
         _own_qmail(home, place / "qmail"),
-        _sending(home, place / "mail-log") as send,
-        closing(Exporter(home / "queue", place / "mail-log")) as exporter,
+        _sending(home, home / "log") as send,  # where qmaill may write, wherever the place is
+        closing(Exporter(home / "queue", home / "log")) as exporter,
     ):
         exporter.wait(scraping=False)
         exporter.settle()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 from faults.scene import LATE, Scene, children
@@ -77,7 +78,10 @@ def interrupted(scene: Scene, who: str, step: int, how: str) -> None:
         return
     while not _done(exporter):  # where one child has stopped the other may, a little later
         for pid in _stopped(exporter, who):
-            os.kill(pid, signal.SIGKILL if how == "killed" else signal.SIGCONT)
+            with suppress(
+                ProcessLookupError
+            ):  # the exporter ends those that are left, once one has been killed
+                os.kill(pid, signal.SIGKILL if how == "killed" else signal.SIGCONT)
     until(exporter.ready, LATE)
 
 

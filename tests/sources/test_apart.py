@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from qmail_exporter.formats.envelope import Glance, Message, state_of
@@ -133,12 +134,20 @@ def fill(queue: QueueDir, count: int) -> None:
         queue.message(msg, (b"", b"#@[]", b"a@bc")[msg % 3], {("local", "remote")[msg % 2]: b"Tx@y\0Dz\0"})
 
 
+@pytest.fixture(autouse=True)
+def others() -> set[int]:
+    """The children that this process has by what other tests have set up."""
+    _others.clear()
+    _others.update(child.pid for child in psutil.Process().children())
+    return _others
+
+
+_others: set[int] = set()
+
+
 def zombies() -> bool:
-    try:
-        os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return False
-    return True
+    """Whether a child of these tests' is left, running or to be reaped."""
+    return not _others.issuperset(child.pid for child in psutil.Process().children())
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
