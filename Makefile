@@ -19,13 +19,14 @@ SDK_RUNS = $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 # Half of the time of all tests is spent waiting. The tests of a file share what they have set up.
 SHARED_OUT = --numprocesses=auto --dist=loadfile
 
-.PHONY: help demo test check bench soak chaos fuzz docs dashboards picture incidents deb clean debian-packages debian-mtail debian-chromium debian-builders
+.PHONY: help demo test test-incidents check bench soak chaos fuzz docs dashboards picture incidents deb clean debian-packages debian-mtail debian-chromium debian-builders
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo    the exporter at work on a simulated qmail; ARGS=--demo.rate=20'
-	@echo 'make test    all tests; ARGS="-k log"'
+	@echo 'make test    all tests but the next; ARGS="-k log"'
+	@echo 'make test-incidents  every incident, played to a real Prometheus and Alertmanager: some five minutes with nothing beside it'
 	@echo 'make check   ruff and mypy'
 	@echo 'make bench   the figures of docs/benchmarks.md; ARGS="--messages 100000"'
 	@echo 'make chaos   ten minutes of random faults; ARGS="--seconds=3600 --seed=1"'
@@ -43,7 +44,12 @@ demo: $(MADE)
 
 test: $(MADE)-test debian-packages
 	@$(MAKE) --no-print-directory $(MADE)-fuzz || echo 'Some tests will be skipped, for lack of: atheris'
-	$(BIN)/python -m pytest $(SHARED_OUT) $(ARGS)
+	$(BIN)/python -m pytest $(SHARED_OUT) --ignore=$(PLAYED) $(ARGS)
+
+# Played by a clock that runs 300 times as fast, and so with nothing beside it.
+PLAYED = tests/incidents/test_incidents_played.py
+test-incidents: $(MADE)-test debian-packages
+	$(BIN)/python -m pytest $(PLAYED) $(ARGS)
 
 check: $(MADE)-test $(MADE)-check
 	$(BIN)/ruff check .

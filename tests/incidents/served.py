@@ -45,6 +45,7 @@ class Stage:
         self.scrapes = 0
         self.scraped: set[str] = set()
         self.port = 0
+        self.connections: set[asyncio.Transport] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -87,6 +88,10 @@ class Stage:
         self._ready.set()
         self._loop.run_forever()
         server.close()
+        for connection in self.connections:
+            connection.abort()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
 
 
 class _Connection(asyncio.Protocol):
@@ -98,6 +103,10 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: Any = transport
+        self._stage.connections.add(self._transport)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._stage.connections.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._data += data
