@@ -45,7 +45,7 @@ class Stage:
         self.scrapes = 0
         self.scraped: set[str] = set()
         self.port = 0
-        self.connections: set[asyncio.Transport] = set()
+        self.connections: set[Any] = set()  # transports
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
