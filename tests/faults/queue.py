@@ -39,7 +39,7 @@ def restored(scene: Scene) -> None:
 
 
 def part_restored(scene: Scene) -> None:
-    """So is one directory of it."""
+    """So is one directory of it, while qmail is stopped."""
     _replaced(scene, scene.rig.queue / scene.chance.choice(_PARTS))
 
 
@@ -87,11 +87,16 @@ _PARTS = ("mess", "info", "remote", "local", "todo", "bounce", "mess/1", "info/0
 
 
 def _replaced(scene: Scene, part: Path) -> None:
-    backup = scene.rig.home / "backup"
+    qmail, backup = scene.rig.qmail, scene.rig.home / "backup"
+    # Or a file that is being written would be cut off for good, a message that no qmail-send will ever try.
+    qmail.stop()
+    qmail.run_until(scene.rig.clock.now + 60)
+    assert not qmail.running
     subprocess.run(["cp", "-a", str(part), str(backup)], check=True)
     shutil.rmtree(part)
     scene.scraped()
     backup.rename(part)
+    qmail.start()
 
 
 def orphans(scene: Scene, count: int) -> list[Path]:
