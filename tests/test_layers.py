@@ -15,13 +15,13 @@ MAY_IMPORT = {
     "outage": {"formats"},
     "sources": {"formats", "logfmt"},
     "listing": {"formats", "queue"},
-    "collect": {"double_bounce", "formats", "logfmt", "queue", "shortage", "sources"},
+    "collect": {"double_bounce", "errors", "formats", "logfmt", "queue", "sources"},
     "readings": {"collect", "double_bounce", "formats", "hook", "outage", "queue", "sources"},
-    "status": {"collect", "double_bounce", "formats", "hook", "outage", "queue", "readings", "shortage"},
-    "web": {"config", "logfmt", "shortage"},
+    "status": {"collect", "double_bounce", "errors", "formats", "hook", "outage", "queue", "readings"},
+    "web": {"config", "errors", "logfmt"},
     "actions": {"formats", "sources"},
     "record": {"formats"},
-    "shortage": set(),
+    "errors": set(),
 }
 """What a part of the package may import of the others; what is not here ties parts together."""
 PURE = ("formats", "queue", "outage")

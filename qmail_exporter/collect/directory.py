@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from time import monotonic
 
-from qmail_exporter import logfmt, shortage
+from qmail_exporter import errors, logfmt
 from qmail_exporter.collect.everywhere import everywhere
 from qmail_exporter.collect.sweeps import AUDIT, Sweeps
 from qmail_exporter.formats import FormatError
@@ -230,9 +230,9 @@ class QueueWatch:
         try:
             self.tree = Tree(self.path)
         except OSError as error:
-            self.why_absent = error
+            self.why_absent = errors.kept(error)
             where = os.path.join(self.path, error.filename or "")
-            self._tell(f"no queue to be read: {shortage.words(error)}", path=where)
+            self._tell(f"no queue to be read: {errors.words(error)}", path=where)
             if not isinstance(error, Absent):
                 self.errors["queue", "open"] += 1
             return
@@ -266,7 +266,7 @@ class QueueWatch:
             return None
 
     def _tell_unwatched(self, error: WatchError) -> None:
-        self.why_unwatched = error
+        self.why_unwatched = errors.kept(error)
         self.errors["inotify", "watch"] += 1
         self._tell(f"not watched, looking everywhere instead: {error.strerror}", path=error.filename)
 
@@ -299,7 +299,7 @@ class QueueWatch:
     def _tell_broken(self, tree: Tree) -> None:
         if tree.broken:
             area, error = next(iter(sorted(tree.broken.items())))
-            self._tell(f"cannot read {area}: {shortage.words(error)}", path=error.filename)
+            self._tell(f"cannot read {area}: {errors.words(error)}", path=error.filename)
         elif self.watched:
             self._told = None
 

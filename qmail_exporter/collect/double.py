@@ -2,7 +2,7 @@
 
 from time import monotonic, time
 
-from qmail_exporter import logfmt
+from qmail_exporter import errors, logfmt
 from qmail_exporter.double_bounce import DoubleBounces
 from qmail_exporter.sources.logs import Follower
 
@@ -43,7 +43,7 @@ class DoubleBounceWatch:
             self._next_try = monotonic() + PATIENCE
             if str(error) != str(self.error):
                 logger.warning("cannot read the log of double bounces", path=self._follower.path, error=error)
-            self.error = error
+            self.error = errors.kept(error)
             return
         self.error = None
         self.read_once |= self._follower.present

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from time import monotonic, time
 from typing import NamedTuple
 
-from qmail_exporter import logfmt, shortage
+from qmail_exporter import errors, logfmt
 from qmail_exporter.formats import FormatError
 from qmail_exporter.formats.log import New, Record, parse
 from qmail_exporter.formats.prefix import Prefixes
@@ -251,5 +251,5 @@ class LogWatch:
         self.errors["read"] += 1
         if self.error is None or str(self.error) != str(error):
             path = error.filename or self.follower.path
-            logger.warning("cannot read the log", why=shortage.words(error), log=path)
-        self.error = error
+            logger.warning("cannot read the log", why=errors.words(error), log=path)
+        self.error = errors.kept(error)

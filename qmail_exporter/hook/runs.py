@@ -128,17 +128,22 @@ def command(argv: Sequence[str], environment: Mapping[str, str]) -> Action:
             start_new_session=True,
         )
         try:
-            said = await _read(process.stdout or asyncio.StreamReader(), end=False)
-            status = await process.wait()
+            said, status = await _ended(process)
         finally:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(process.wait(), 1)
+                    await asyncio.wait_for(_ended(process), 1)
         return Outcome(status == 0, f"status {status}: {_excerpt(said)}".removesuffix(": "))
 
     return run
+
+
+async def _ended(process: asyncio.subprocess.Process) -> tuple[bytes, int]:
+    """Wait until a program has ended and closed its output, or the pipe would outlive it; return that and the exit status."""
+    said = await _read(process.stdout or asyncio.StreamReader(), end=False)
+    return said, await process.wait()
 
 
 async def _read(reader: asyncio.StreamReader, *, end: bool = True) -> bytes:

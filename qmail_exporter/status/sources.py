@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-from qmail_exporter import shortage
+from qmail_exporter import errors
 from qmail_exporter.readings import View
 from qmail_exporter.status.facts import Source
 
@@ -72,5 +72,5 @@ def _host(view: View) -> Iterator[Source]:
 def _broken(name: str, path: str, error: Exception | None) -> Source:
     if isinstance(error, OSError):
         denied = isinstance(error, PermissionError)
-        return Source(name, False, str(error.filename or path), shortage.words(error), denied)
+        return Source(name, False, str(error.filename or path), errors.words(error), denied)
     return Source(name, False, path, "not read yet" if error is None else str(error))

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import ALLOWUTF8
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from qmail_exporter import logfmt
@@ -175,8 +176,10 @@ def render(registry: CollectorRegistry, request: Request, names: list[str] | Non
     openmetrics = wants_openmetrics(request.accept)
     content_type = OPENMETRICS if openmetrics else PROMETHEUS_TEXT
     # A restricted registry is no CollectorRegistry by its type; the formats ask only for its collect().
-    encode: Callable[[Any], bytes] = generate_openmetrics if openmetrics else generate_latest
-    body = encode(registry if names is None else registry.restricted_registry(names))
+    encode: Callable[[Any, str], bytes] = generate_openmetrics if openmetrics else generate_latest
+    # All names here are in the old character set, which comes out the same; but by its default the library looks at
+    # each letter of each sample's name, which takes a third of the time of a scrape.
+    body = encode(registry if names is None else registry.restricted_registry(names), ALLOWUTF8)
     return compressed(request, body, content_type)
 
 

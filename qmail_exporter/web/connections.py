@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hypercorn.asyncio.worker_context import WorkerContext
 
-from qmail_exporter import logfmt, shortage
+from qmail_exporter import errors, logfmt
 from qmail_exporter.web import plain
 from qmail_exporter.web.http import Http, Stream, make_config
 from qmail_exporter.web.memory import give_back
@@ -81,7 +81,7 @@ class Connections:
                 sock, _ = await loop.sock_accept(listener)
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    logger.warning("a connection cannot be accepted", error=shortage.words(error))
+                    logger.warning("a connection cannot be accepted", error=errors.words(error))
                     self._make_room()
                     await asyncio.sleep(_RETRY)
                 elif error.errno in (errno.EBADF, errno.EINVAL, errno.ENOTSOCK):

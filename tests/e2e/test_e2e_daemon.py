@@ -70,7 +70,7 @@ def test_each_address_answers(rig: MakeRig) -> None:
 
 
 def test_idle_exporter_is_idle(served: tuple[Rig, Exporter], tmp_path: Path) -> None:
-    """With nothing to do it uses less than 5 % of a CPU; so it does while log and queue are not there."""
+    """With nothing to do it uses less than a tenth of a CPU, on a host however busy; so it does while log and queue are not there."""
     _, exporter = served
     with Exporter(f"--qmail.home={tmp_path}/none", f"--qmail.log={tmp_path}/none/log") as lonely:
         assert lonely.urls
@@ -78,7 +78,7 @@ def test_idle_exporter_is_idle(served: tuple[Rig, Exporter], tmp_path: Path) -> 
             before = _cpu(process.pid)
             with pytest.raises(TimeoutError):
                 process_ended(process.pid, 3.0)
-            assert _cpu(process.pid) - before < 0.15
+            assert _cpu(process.pid) - before < 0.3
 
 
 def process_ended(pid: int, timeout: float) -> None:
