@@ -40,6 +40,8 @@ FEW = 2000
 """Events that are to wait at a read; the kernel holds 16,384 of them, and a queue may become busy between two reads."""
 WAIT = 0.005
 """Seconds between two looks at what other processes have found."""
+TURNS = 8
+"""Turns that the loop is given between two steps of long work: a scrape takes about so many, and would wait for a step at each."""
 DISCOVER = 5.0
 """Seconds between two searches for a log, while there is none."""
 
@@ -155,7 +157,10 @@ class Daemon:
                 return
             finally:
                 self._watch()
-            await asyncio.sleep(0 if did else WAIT)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            if not did:
+                await asyncio.sleep(WAIT)
 
     # --- descriptors
 

@@ -6,6 +6,7 @@ from it, one sample for each queue and label set of which something is known.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from platform import python_version
 from time import time
 from types import MappingProxyType
@@ -179,9 +180,12 @@ class QmailCollector(Collector):
                 yield metric
 
 
+_in_words = cache(floatToGoString)  # of bounds, of which there are few
+
+
 def _add(metric: Metric, labels: tuple[str, ...], value: Value) -> None:
     if isinstance(value, Distribution):
-        bounds = [floatToGoString(bound) for bound in (*value.bounds, float("inf"))]
+        bounds = [_in_words(bound) for bound in (*value.bounds, float("inf"))]
         buckets = list(zip(bounds, map(float, value.counts), strict=True))
         metric.add_metric(labels, buckets, value.sum)  # type: ignore[attr-defined]
     else:

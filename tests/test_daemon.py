@@ -129,6 +129,34 @@ def _renewed(collection: Collection, renewals: int) -> bool:
     return collection.queues[0].renewals > renewals and collection.ready and not collection.busy
 
 
+def test_a_scrape_waits_for_few_steps(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While there is long work without an end, a scrape is answered within two or three of its steps."""
+    steps = [0]
+
+    def step(self: Collection) -> bool:  # noqa: ARG001 - stands for the method
+        steps[0] += 1
+        return True
+
+    async def talk(url: str) -> None:
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        await until(lambda: steps[0])
+        reader, writer = await asyncio.open_connection(host, int(port))
+        waited = []
+        for _ in range(5):
+            before = steps[0]
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+            waited.append(steps[0] - before)
+        writer.close()
+        assert min(waited) <= 3, waited
+
+    monkeypatch.setattr(Collection, "busy", property(lambda _: True))
+    monkeypatch.setattr(Collection, "step", step)
+    asyncio.run(serving(Daemon(config(rig())), talk))
+
+
 def test_events_are_drained_between_ticks(rig: MakeRig) -> None:
     """Events are read soon after they come, without a tick or a scrape, so that the kernel's queue stays short."""
     made = rig()

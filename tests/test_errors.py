@@ -36,6 +36,7 @@ def test_a_remembered_error_holds_nothing() -> None:
             os.stat("/nowhere/to/be/found")
         except FileNotFoundError as first:
             raise OSError(errno.EACCES, "Permission denied", weakref.ref(large)) from first
+        raise AssertionError
 
     with pytest.raises(OSError, match="Permission denied") as caught:
         fail()

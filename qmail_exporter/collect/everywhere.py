@@ -83,7 +83,6 @@ def _taken(watch: "QueueWatch", tree: Tree) -> Iterator[float]:
                 steps.admit(number)
             watch.waiting = step is None and number is None
             if step is not None:
-                watch.read_events()
                 progress = step.progress
                 if step.gathered is not None:
                     watch.queue.absorb(step.gathered)

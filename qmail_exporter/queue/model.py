@@ -52,6 +52,8 @@ class Queue:
         self.sums = Sums(seats)
         self.log_since: float | None = None  # from then on, the log's deliveries are known
         self.send_since: float | None = None  # the last start of qmail-send that the log tells of
+        self._started = False  # `send_since` was known
+        self._earliest = 1 << 62  # that `log_since` ever was
         self._table = Table()
         self._several: dict[int, Recipients] = {}
         self._unsettled: set[int] = set()
@@ -224,17 +226,21 @@ class Queue:
         self._unsettled.clear()
 
     def reschedule(self) -> Iterator[None]:
-        """Work out every next attempt anew, in steps: `log_since` or `send_since` has changed."""
-        for part in self.parts():
-            for msg in part:
-                if several := self._several.get(msg):
-                    for number, file in several.channels.items():
-                        self._reschedule_file(several, number, file)
-                    continue
-                place = self._table.find(msg)
-                row = None if place is None else _new(Row, unpack(*place))
-                if place is not None and row is not None and row.channel != NO_CHANNEL:
+        """Work out every next attempt anew, in steps: to be called whenever `log_since` or `send_since` has changed."""
+        self._started |= self.send_since is not None
+        if self.log_since is not None:
+            self._earliest = min(self._earliest, int(self.log_since))
+        if not self._started and self.sums.arrivals.count(self._earliest - 1) == self.sums.arrivals.total:
+            return  # no message is due, or ever was, because of what these two say
+        for number in range(BUCKETS):
+            for msg, place in self._table.places(number):
+                row = _new(Row, unpack(*place))
+                if row.channel != NO_CHANNEL:
                     self._reschedule(place, row)
+                elif row.flags & SEVERAL:
+                    several = self._several[msg]
+                    for channel, file in several.channels.items():
+                        self._reschedule_file(several, channel, file)
             yield
 
     # --- from a look to a row

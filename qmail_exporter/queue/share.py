@@ -21,8 +21,8 @@ A row's domain is 0 where nothing waits for it, else one more than the place of 
 Due: TypeAlias = Callable[[str, int, int, tuple[int, int, int]], int]
 """`Queue.due_of`: when a message is tried next, by channel, the mtime of its file, the last attempt, and its ages."""
 
-MOST = 1 << 14
-"""Rows of a full share, a multiple of a slab's: so many take the model some twenty milliseconds."""
+MOST = 1 << 13
+"""Rows of a full share, a multiple of a slab's: so many take the model ten to thirty milliseconds."""
 _AT_ONCE = 256  # that a scan adds; a share that ends just above a multiple would leave most of a slab unused
 _LONG = 256
 _TO_DO, _IS_DONE = b"TD"

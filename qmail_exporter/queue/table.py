@@ -212,6 +212,12 @@ class Table:
         """The message numbers in one of the `BUCKETS` parts, for walks in steps."""
         return list(self._ids[number])
 
+    def places(self, number: int) -> Iterator[tuple[int, Place]]:
+        """The messages in one of the `BUCKETS` parts, and where their rows are; none may come or go before its end."""
+        slabs = self._slabs
+        for msg, slot in zip(self._ids[number], self._slots[number], strict=True):
+            yield msg, (slabs[slot >> _SLAB_BITS], (slot & _IN_SLAB) * _ROW_SIZE)
+
     def _grow(self) -> None:
         first = len(self._slabs) << _SLAB_BITS
         self._slabs.append(bytearray(_ROW_SIZE << _SLAB_BITS))

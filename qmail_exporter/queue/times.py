@@ -80,11 +80,11 @@ class Timeline:
     def count(self, moment: int) -> int:
         """The number of moments at or before `moment`."""
         era, number = moment >> _ERA_BITS, moment >> _PAGE_BITS
-        count = sum(size for name, size in self._eras.items() if name < era)
+        count = sum([size for name, size in self._eras.items() if name < era])
         if era in self._eras:
             pages = self._pages
             earlier = range(era << (_ERA_BITS - _PAGE_BITS), number)
-            count += sum(page[_PAGE] for page in map(pages.get, earlier) if page is not None)
+            count += sum([page[_PAGE] for page in map(pages.get, earlier) if page is not None])
             if (page := pages.get(number)) is not None:
                 count += sum(page[: (moment & _SECOND) + 1])
         return count

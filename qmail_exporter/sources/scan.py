@@ -251,7 +251,7 @@ class Tree(Layout):
         try:
             with os.scandir(place.fd) as entries:
                 while chunk := list(islice(entries, _LISTED)):
-                    names += [entry.name for entry in chunk if entry.is_file(follow_symlinks=False)]
+                    names += [entry.name for entry in chunk]
                     if len(chunk) == _LISTED:
                         yield _NOTHING
         except OSError as error:

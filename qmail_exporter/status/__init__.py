@@ -11,7 +11,7 @@ from qmail_exporter import __version__
 from qmail_exporter.collect import Collection
 from qmail_exporter.hook import Hook
 from qmail_exporter.readings import View, views
-from qmail_exporter.status.document import POLICY, render, template
+from qmail_exporter.status.document import POLICY, prepare, render
 from qmail_exporter.status.facts import Facts
 from qmail_exporter.status.gather import queue_facts, step
 from qmail_exporter.status.history import History
@@ -48,6 +48,7 @@ class Status:
         self._telemetry_path = telemetry_path
         self._clock = clock
         self._started = clock()
+        self._preparing = prepare()
         self._histories: dict[
             object, History
         ] = {}  # by the watch, as another of the same name is another queue
@@ -56,7 +57,7 @@ class Status:
         """Let the last hour go on, once a second or so; when there is time, have ready what the page is made with."""
         self._step(self._clock())
         if self._collection.ready:
-            template()
+            next(self._preparing, None)
 
     def page(self) -> str:
         """Return the page, as HTML, of what is known now; it reads nothing but sums, and takes some milliseconds."""

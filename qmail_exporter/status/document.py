@@ -5,7 +5,7 @@ Every value that the template prints is made harmless and escaped; only the pict
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone, tzinfo
 from functools import cache, partial, wraps
 from importlib.resources import files
@@ -137,6 +137,14 @@ def _or_unknown(value: Any) -> Any:
 
 def _printed(value: Any) -> Any:
     return harmless(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def prepare() -> Iterator[None]:
+    """Have the template ready, in steps of some fifty milliseconds."""
+    import jinja2  # noqa: F401, PLC0415
+
+    yield
+    template()
 
 
 @cache

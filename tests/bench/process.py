@@ -18,6 +18,7 @@ _HEADERS = {
     "Accept-Encoding": "gzip",
 }
 _PATIENCE = 300.0
+_LOOK = 1.0  # seconds, in which an idle exporter takes less than a twentieth
 
 
 class Exporter:
@@ -38,9 +39,15 @@ class Exporter:
         self._process = subprocess.Popen([*argv, "--log.level=error"], cwd=_ROOT)
 
     def settle(self) -> None:
-        """Let it do what it does once when the scan is done, and what every scrape needs."""
+        """Let it do what it does once when the scan is done, and what every scrape needs, until it is idle."""
         self.memory()
         time.sleep(2)
+        before = self.cpu()
+        while True:
+            time.sleep(_LOOK)
+            before, now = self.cpu(), before
+            if before - now < _LOOK / 20:
+                return
 
     def close(self) -> None:
         """End it."""

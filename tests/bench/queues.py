@@ -75,6 +75,7 @@ def _scrapes(place: Path, queue: Path, messages: int, empty: int) -> Iterator[Ro
     ):
         large.wait(scraping=False)
         small.wait(scraping=False)
+        large.settle()
         deferred = large.memory() - empty
         progress(f"scraping, {SCRAPES} times each")
         pairs = [(small.scrape() * 1e3, large.scrape() * 1e3) for _ in range(SCRAPES)]

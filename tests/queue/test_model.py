@@ -113,6 +113,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self, log_since: float | None) -> None:
         """The log reaches back to a moment, or not at all."""
         self.queue.log_since = log_since
+        assert list(self.queue.reschedule()) == []
 
     # --- what happens at the queue
 

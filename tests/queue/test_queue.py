@@ -273,14 +273,21 @@ def test_rescheduling_goes_by_parts() -> None:
     assert queue.sums.due[0].total == queue.sums.pending[0] == len(queue)
 
 
-def test_rescheduling_passes_over_a_message_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number that was listed and has gone since is passed over."""
+def test_rescheduling_is_left_out_where_it_changes_nothing() -> None:
+    """A log that begins after all messages came, and tells of no start, makes no message due; all others may."""
     queue = Queue()
-    monkeypatch.setattr(queue, "parts", lambda: iter([[1, 2]]))
-    queue.apply(2, ONE)
+    queue.apply(7, ONE)
+    queue.log_since = T0 + 1.0
+    assert list(queue.reschedule()) == []
+    queue.log_since = T0 + 0.5
+    assert list(queue.reschedule()) != []
+    assert queue.sums.due[0].total == 0
     queue.send_since = T0 + 5.0
-    assert len(list(queue.reschedule())) == 1
+    assert list(queue.reschedule()) != []
     assert queue.sums.due[0].sum == T0
+    queue.log_since, queue.send_since = T0 + 9.0, None
+    assert list(queue.reschedule()) != []
+    assert queue.sums.due[0].total == 0
 
 
 def test_channels_are_bounded() -> None:
