@@ -39,8 +39,12 @@ def _run(place: Path, options: argparse.Namespace, *, own: bool) -> int:
     if lack := _lack(place, options.messages, own=own):
         report.progress(f"bench: {lack}")
         return 2
-    rows = list(_measured(place, options, own=own))
-    print(report.table(rows))  # noqa: T201 - what it is for
+    rows: list[report.Row] = []
+    try:
+        for row in _measured(place, options, own=own):
+            rows.append(row)  # noqa: PERF402 - what was measured before something failed is worth to be seen
+    finally:
+        print(report.table(rows))  # noqa: T201 - what it is for
     sizes = f"{options.messages:,} messages, {options.lines:,} log lines, {options.runs} runs"
     options.output.write_text(report.document(rows, sizes), encoding="utf-8")
     return 0 if all(row.met for row in rows) else 1

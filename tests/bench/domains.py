@@ -40,6 +40,7 @@ def _costs(place: Path, messages: int, count: int) -> _Costs:
     with closing(Exporter(home / "queue", home / "none")) as exporter:
         scan = exporter.wait(scraping=False)
         resident = exporter.memory() / 1e6
+        exporter.settle()
         scrapes = sorted(exporter.scrape() * 1e3 for _ in range(SCRAPES))
     shutil.rmtree(home)  # there is memory for one of them
     cut = SCRAPES // 20
