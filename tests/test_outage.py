@@ -252,6 +252,7 @@ def test_host_of_a_report() -> None:
     assert host_of(b"192.0.2.1_accepted_message./") == "192.0.2.1"
     assert host_of(b"Connected_to_2001:db8::1_but_greeting_failed./") == "2001:db8::1"
     assert host_of(b"Sorry,_I_couldn't_find_any_host_named_192.0.2.1_./") is None
+    assert host_of(b"bad_sender./") is None
 
 
 def test_hosts_passed_over() -> None:

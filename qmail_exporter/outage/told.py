@@ -5,7 +5,8 @@ import re
 from qmail_exporter.formats.reason import answered
 from qmail_exporter.formats.tcpto import Host, Table, is_dead, skipped_until
 
-_HOST = re.compile(rb"(?:Connected_to_)?([0-9A-Fa-f.:]{3,45})_")
+# With a point or a colon, or words such as "bad" would be addresses.
+_HOST = re.compile(rb"(?:Connected_to_)?((?=[0-9A-Fa-f]*[.:])[0-9A-Fa-f.:]{3,45})_")
 
 
 def connection(result: str, reason: str, report: bytes) -> bool | None:

@@ -1,7 +1,6 @@
 """How much memory is held: by an exporter, by this process; and how many descriptors.
 
-What only the traceback of an error that an exporter remembers leads to is not counted: there it leads to all of a run.
-Nor is what `functools.lru_cache` keeps, which has a bound.
+Not counted is what has a bound of its own, which a run may take its time to fill: `functools.lru_cache` and `Recent`.
 """
 
 import functools
@@ -14,8 +13,10 @@ from collections.abc import Sequence
 
 import psutil
 
+from qmail_exporter.queue.recent import Recent
+
 _NOT_HELD = (
-    types.TracebackType, functools._lru_cache_wrapper, type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.CodeType, logging.Logger, property,
+    Recent, functools._lru_cache_wrapper, type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.CodeType, logging.Logger, property,
 )  # fmt: skip
 
 
