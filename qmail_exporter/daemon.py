@@ -86,8 +86,12 @@ class Daemon:
         self._next_discovery = monotonic() + DISCOVER
         self._stepping: asyncio.Task[None] | None = None
         self._watched: dict[int, Watcher] = {}  # by descriptor
-        self._resting: set[int] = set()
+        self._resting: dict[
+            int, asyncio.TimerHandle | None
+        ] = {}  # by descriptor, what ends that; None: the next tick
+        self._rested_since = 0.0
         self._rest_for = DRAIN[0]
+        self._next_tick = 0.0
 
     async def serve(self, sockets: Sequence[socket.socket], stop: asyncio.Event) -> None:
         """Watch, and answer on `sockets`, until `stop` is set."""
@@ -131,6 +135,7 @@ class Daemon:
     async def _tick_forever(self) -> None:
         interval = min(self.config.tick, systemd.watchdog_interval() or self.config.tick)
         while True:
+            self._next_tick = monotonic() + interval
             try:
                 self._tick()
             except Exception:  # a fault in one tick must not end the daemon; the next rescan makes up for it
@@ -140,11 +145,12 @@ class Daemon:
 
     def _tick(self) -> None:
         self._discover()
+        before = self._events()
         try:
             self.collection.tick()
             self.status.step()
         finally:
-            self._watch()
+            self._rested(before)
         if self.collection.busy and (self._stepping is None or self._stepping.done()):
             self._stepping = asyncio.create_task(self._step_while_busy())
 
@@ -177,7 +183,7 @@ class Daemon:
             if present.get(fd) is not watcher:
                 loop.remove_reader(fd)
                 del self._watched[fd]
-        for fd in present.keys() - self._watched.keys() - self._resting:
+        for fd in present.keys() - self._watched.keys() - self._resting.keys():
             loop.add_reader(fd, self._rest, fd)
             self._watched[fd] = present[fd]
 
@@ -189,20 +195,32 @@ class Daemon:
 
     def _rest(self, fd: int) -> None:
         """There are events, which are left to gather for a while."""
-        loop = asyncio.get_running_loop()
+        loop, now = asyncio.get_running_loop(), monotonic()
         loop.remove_reader(fd)
         del self._watched[fd]
-        self._resting.add(fd)
-        loop.call_later(self._rest_for, self._drain, fd)
+        if not self._resting:
+            self._rested_since = now
+        later = now + self._rest_for < self._next_tick  # a tick reads events, too
+        self._resting[fd] = loop.call_later(self._rest_for, self._drain) if later else None
 
-    def _drain(self, fd: int) -> None:
-        self._resting.discard(fd)
-        watches = self.collection.queues
-        before = sum(watch.events for watch in watches)
-        for watch in watches:
+    def _drain(self) -> None:
+        before = self._events()
+        for watch in self.collection.queues:
             watch.read_events()
-        waited = sum(watch.events for watch in watches) - before
-        self._rest_for = min(max(self._rest_for * FEW / max(waited, 1), DRAIN[0]), DRAIN[1])
+        self._rested(before)
+
+    def _events(self) -> int:
+        return sum(watch.events for watch in self.collection.queues)
+
+    def _rested(self, before: int) -> None:
+        """All events have been read; there were so many `before`.  How long to rest the next time is told by how many came."""
+        for timer in self._resting.values():
+            if timer is not None:
+                timer.cancel()
+        rested = monotonic() - self._rested_since if self._resting else DRAIN[1]
+        self._resting.clear()
+        waited = self._events() - before
+        self._rest_for = min(max(rested * FEW / max(waited, 1), DRAIN[0]), DRAIN[1])
         self._watch()
 
     # --- hooks
