@@ -19,6 +19,7 @@ from qmail_exporter import __version__, logfmt, systemd
 from qmail_exporter.collect import Collection, DoubleBounceWatch, HostWatch, LogWatch, QueueWatch, spare
 from qmail_exporter.config import Config, LogSpec, QueueSpec
 from qmail_exporter.discover import find_logs, find_queues
+from qmail_exporter.draining import Drain
 from qmail_exporter.hook.wiring import make_hook
 from qmail_exporter.metrics import QmailCollector
 from qmail_exporter.sources.logs import open_log
@@ -28,16 +29,10 @@ from qmail_exporter.web.app import Site, make_app
 
 if TYPE_CHECKING:
     from qmail_exporter.hook import Hook
-    from qmail_exporter.sources.inotify import Watcher
     from qmail_exporter.web.door import Door
 
 logger = logfmt.get_logger(__name__)
 
-DRAIN = 0.1, 1.0
-"""Seconds at least, and at most, from the first event that waits until events are read.  They fold better the later that is:
-of a message that has come and gone meanwhile, a look finds nothing, and takes a tenth of the time."""
-FEW = 2000
-"""Events that are to wait at a read; the kernel holds 16,384 of them, and a queue may become busy between two reads."""
 WAIT = 0.005
 """Seconds between two looks at what other processes have found."""
 TURNS = 8
@@ -85,13 +80,7 @@ class Daemon:
         )
         self._next_discovery = monotonic() + DISCOVER
         self._stepping: asyncio.Task[None] | None = None
-        self._watched: dict[int, Watcher] = {}  # by descriptor
-        self._resting: dict[
-            int, asyncio.TimerHandle | None
-        ] = {}  # by descriptor, what ends that; None: the next tick
-        self._rested_since = 0.0
-        self._rest_for = DRAIN[0]
-        self._next_tick = 0.0
+        self._drain = Drain(lambda: self.collection.queues)
 
     async def serve(self, sockets: Sequence[socket.socket], stop: asyncio.Event) -> None:
         """Watch, and answer on `sockets`, until `stop` is set."""
@@ -114,7 +103,7 @@ class Daemon:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            self._unwatch()
+            self._drain.unwatch()
             self.collection.close()
             logger.info("stopped")
 
@@ -130,12 +119,12 @@ class Daemon:
         try:
             self.collection.refresh(self.config.scrape_budget)
         finally:
-            self._watch()
+            self._drain.watch()
 
     async def _tick_forever(self) -> None:
         interval = min(self.config.tick, systemd.watchdog_interval() or self.config.tick)
         while True:
-            self._next_tick = monotonic() + interval
+            self._drain.next_tick = monotonic() + interval
             try:
                 self._tick()
             except Exception:  # a fault in one tick must not end the daemon; the next rescan makes up for it
@@ -145,12 +134,12 @@ class Daemon:
 
     def _tick(self) -> None:
         self._discover()
-        before = self._events()
+        before = self._drain.events()
         try:
             self.collection.tick()
             self.status.step()
         finally:
-            self._rested(before)
+            self._drain.drained(before)
         if self.collection.busy and (self._stepping is None or self._stepping.done()):
             self._stepping = asyncio.create_task(self._step_while_busy())
 
@@ -162,66 +151,11 @@ class Daemon:
                 logger.exception("a step failed")
                 return
             finally:
-                self._watch()
+                self._drain.watch()
             for _ in range(TURNS):
                 await asyncio.sleep(0)
             if not did:
                 await asyncio.sleep(WAIT)
-
-    # --- descriptors
-
-    def _watch(self) -> None:
-        """Have the loop say when there are events.
-
-        To be called after all that may have opened or closed a queue, before the loop goes on: a number may by then
-        belong to another watcher, or would soon to another file.
-        """
-        loop = asyncio.get_running_loop()
-        watchers = [watch.watcher for watch in self.collection.queues if watch.watcher is not None]
-        present = {watcher.fd: watcher for watcher in watchers}
-        for fd, watcher in list(self._watched.items()):
-            if present.get(fd) is not watcher:
-                loop.remove_reader(fd)
-                del self._watched[fd]
-        for fd in present.keys() - self._watched.keys() - self._resting.keys():
-            loop.add_reader(fd, self._rest, fd)
-            self._watched[fd] = present[fd]
-
-    def _unwatch(self) -> None:
-        loop = asyncio.get_running_loop()
-        for fd in self._watched:
-            loop.remove_reader(fd)
-        self._watched.clear()
-
-    def _rest(self, fd: int) -> None:
-        """There are events, which are left to gather for a while."""
-        loop, now = asyncio.get_running_loop(), monotonic()
-        loop.remove_reader(fd)
-        del self._watched[fd]
-        if not self._resting:
-            self._rested_since = now
-        later = now + self._rest_for < self._next_tick  # a tick reads events, too
-        self._resting[fd] = loop.call_later(self._rest_for, self._drain) if later else None
-
-    def _drain(self) -> None:
-        before = self._events()
-        for watch in self.collection.queues:
-            watch.read_events()
-        self._rested(before)
-
-    def _events(self) -> int:
-        return sum(watch.events for watch in self.collection.queues)
-
-    def _rested(self, before: int) -> None:
-        """All events have been read; there were so many `before`.  How long to rest the next time is told by how many came."""
-        for timer in self._resting.values():
-            if timer is not None:
-                timer.cancel()
-        rested = monotonic() - self._rested_since if self._resting else DRAIN[1]
-        self._resting.clear()
-        waited = self._events() - before
-        self._rest_for = min(max(rested * FEW / max(waited, 1), DRAIN[0]), DRAIN[1])
-        self._watch()
 
     # --- hooks
 

@@ -13,7 +13,8 @@ The rules, exactly:
   domain, and a message whose arrival was may lack its time in the queue; there are no more of those than such lines.  Of what
   the log no longer told the arrival when the exporter began, that time is not compared.
   Deliveries by domain are compared while each has a seat: of one that has lost it, the count is not shown.
-  Bounces are compared while nothing is in `todo`, as it is their arrival that tells their kind.
+  Bounces are compared while nothing is in `todo`, as it is their arrival that tells their kind; one that was announced
+  before the exporter began to count, and arrives after, is counted.
 - A start of qmail-send is counted unless it follows a kill between a delivery's line and the status line that belongs to it,
   which no log tells: `mishaps` does not kill there.
 - Of a message that is still being received there is no event: it is looked at first.
@@ -156,7 +157,7 @@ def _counted(seen: Series, subject: Subject) -> Iterator[str]:
     if sum(unknown.values()) > starts_lost:
         yield f"counters: {sum(unknown.values())} deliveries of unknown start, and {starts_lost} starts were lost"
     for key in sorted(ours.keys() | due.keys() - unknown.keys()):
-        if key in unknown or (key[0] == "bounce" and _todo(subject)):
+        if key in unknown or key[0] == "announced" or (key[0] == "bounce" and _todo(subject)):
             continue
         short = due[key] - ours[key]
         if key[0] == "result" and short > 0 and unknown:

@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 
 AUDIT_EVERY = 3600.0
 SCRAPE_BUDGET = 0.5
+BOUNCES = {b"": "single", b"#@[]": "double"}
+"""Kinds of bounces by their sender."""
 Counts: TypeAlias = Counter[tuple[str, ...]]
 
 
 def tally(ledger: Ledger, log: Log) -> Counts:
-    """Return what the simulator has counted, by what it is and its labels; a mangled report is a deferral."""
+    """Return what the simulator has counted, by what it is and its labels; a mangled report is a deferral.
+
+    Bounces are `announced` in the line of the message that they are of, and are a `bounce` once they are preprocessed.
+    """
     found: Counts = Counter(
         {
             ("messages",): ledger.preprocessed,
@@ -43,8 +48,12 @@ def tally(ledger: Ledger, log: Log) -> Counts:
         found["started", channel] += count
     for (channel, result), count in ledger.results.items():
         found["result", channel, "deferral" if result == "mangled" else result] += count
+    todo = Counter(
+        BOUNCES.get(message.sender) for message in ledger.messages.values() if message.state == "todo"
+    )
     for kind, count in ledger.bounces.items():
-        found["bounce", kind] += count
+        found["announced", kind] += count
+        found["bounce", kind] += count - todo[kind]
     return found
 
 
@@ -211,6 +220,9 @@ class Subject:
         lost = less(now, counts)
         if not lost["lines",]:
             return 0
+        for kind in BOUNCES.values():  # announced in these lines, and to come: it will not be known for one
+            to_come = now["announced", kind] - now["bounce", kind]
+            lost["bounce", kind] += min(to_come, lost["announced", kind])
         self.lost.update(lost)
         self.told.lose(mark, self._traffic.clock.now)
         self._read = rotations, mark, now
