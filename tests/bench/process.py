@@ -59,9 +59,9 @@ class Exporter:
             self._process.kill()
             self._process.wait()
 
-    def get(self, path: str) -> int:
+    def get(self, path: str, **headers: str) -> int:
         """Ask for a page, and return the status when all of the answer has come; 0 if nobody listens yet."""
-        return self._ask(path, _HEADERS)[0]
+        return self._ask(path, _HEADERS | headers)[0]
 
     def page(self) -> tuple[float, int]:
         """Return the seconds that the status page takes, and its bytes, not compressed.
@@ -88,14 +88,14 @@ class Exporter:
             return 0, 0
         return answer.status, size
 
-    def scrape(self) -> float:
-        """Return the seconds that a scrape takes.
+    def scrape(self, **headers: str) -> float:
+        """Return the seconds that a scrape takes, with some headers in place of Prometheus's.
 
         Raises:
             RuntimeError: it failed.
         """
         begun = time.perf_counter()
-        status = self.get("/metrics")
+        status = self.get("/metrics", **headers)
         if status != 200:
             raise RuntimeError(f"a scrape was answered with status {status}")
         return time.perf_counter() - begun

@@ -79,6 +79,7 @@ def _scrapes(place: Path, queue: Path, messages: int, empty: int) -> Iterator[Ro
         deferred = large.memory() - empty
         progress(f"scraping, {SCRAPES} times each")
         pairs = [(small.scrape() * 1e3, large.scrape() * 1e3) for _ in range(SCRAPES)]
+        plain = [large.scrape(Accept="text/plain") * 1e3 for _ in range(SCRAPES)]
         progress(f"asking for the status page, {SCRAPES} times")
         pages = [large.page() for _ in range(SCRAPES)]
     of_small, of_large = (_inner(values) for values in zip(*pairs, strict=True))
@@ -87,6 +88,9 @@ def _scrapes(place: Path, queue: Path, messages: int, empty: int) -> Iterator[Ro
     what = f"scrape, {messages:,} messages, {fill.DOMAINS} domains"
     yield Row(what, of_large, "limit", Figure([8.0], "{:.0f} ms"), ("≤", 1))
     yield Row(what, of_large, f"{SMALL:,} messages", of_small, ("≤", 1.2))
+    yield Row(
+        "the same in the text format, of which nothing is remembered", _inner(plain), "OpenMetrics", of_large
+    )
     yield from _qstat(what, queue, median(of_large.values), messages)
     took = _inner([seconds * 1e3 for seconds, _ in pages])
     what = f"status page, {messages:,} messages, {fill.DOMAINS} domains"

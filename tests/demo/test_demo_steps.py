@@ -68,6 +68,10 @@ ACTIONS = st.one_of(
 )
 
 
+DEATH = 86400
+"""Seconds after which a qmail-queue ends itself where it stands (qmail-queue.c), before qmail-send takes its files for orphans."""
+
+
 class Play:
     """A simulation on which actions are performed by name, and the ledger checked after every call."""
 
@@ -75,16 +79,19 @@ class Play:
         self.qmail: Qmail = simulation.qmail
         self.clock = simulation.clock
         self.queues: list[Steps[int]] = []
+        self.begun: list[float] = []
 
     def inject(self, sender: bytes, recipients: list[bytes]) -> None:
         """Start a qmail-queue."""
         self.queues.append(self.qmail.inject(sender, recipients))
+        self.begun.append(self.clock.now)
 
     def queue(self, calls: int) -> None:
         """Let the oldest qmail-queue go on."""
         for _ in range(calls if self.queues else 0):
             if next(self.queues[0], None) is None:
                 self.queues.pop(0)
+                self.begun.pop(0)
                 break
             check(self.qmail)
 
@@ -92,6 +99,7 @@ class Play:
         """Kill the newest qmail-queue."""
         if self.queues:
             self.queues.pop().close()
+            self.begun.pop()
 
     def step(self, calls: int) -> None:
         """Let qmail-send go on."""
@@ -102,6 +110,9 @@ class Play:
     def wait(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.now += seconds
+        while self.begun and self.begun[0] + DEATH <= self.clock.now:
+            self.begun.pop(0)
+            self.queues.pop(0).close()
 
     def start(self) -> None:
         """Start qmail-send if it does not run."""
