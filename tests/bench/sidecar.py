@@ -57,7 +57,8 @@ def _own_qmail(home: Path, copy: Path) -> Iterator[None]:
         (home / "alias" / ".qmail-default").write_text("./Mailbox\n")
         yield
     finally:
-        subprocess.run(["umount", str(home)], check=True)
+        # Lazy, as qmail-send's children end a moment after it.
+        subprocess.run(["umount", "--lazy", str(home)], check=True)
 
 
 @contextmanager
