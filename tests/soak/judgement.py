@@ -13,8 +13,8 @@ The rules, exactly:
   domain, and a message whose arrival was may lack its time in the queue; there are no more of those than such lines.  Of what
   the log no longer told the arrival when the exporter began, that time is not compared.
   Deliveries by domain are compared while each has a seat: of one that has lost it, the count is not shown.
-  Bounces are compared while nothing is in `todo`, as it is their arrival that tells their kind; one that was announced
-  before the exporter began to count, and arrives after, is counted.
+  Bounces are compared while nothing is in `todo`, as it is their arrival that tells their kind.  Of those in `todo` when the
+  exporter began to count, or when lines were lost, it may know what announced them or not: it may count so many more or fewer.
 - A start of qmail-send is counted unless it follows a kill between a delivery's line and the status line that belongs to it,
   which no log tells: `mishaps` does not kill there.
 - Of a message that is still being received there is no event: it is looked at first.
@@ -157,13 +157,15 @@ def _counted(seen: Series, subject: Subject) -> Iterator[str]:
     if sum(unknown.values()) > starts_lost:
         yield f"counters: {sum(unknown.values())} deliveries of unknown start, and {starts_lost} starts were lost"
     for key in sorted(ours.keys() | due.keys() - unknown.keys()):
-        if key in unknown or key[0] == "announced" or (key[0] == "bounce" and _todo(subject)):
+        if key in unknown or (key[0] == "bounce" and _todo(subject)):
             continue
         short = due[key] - ours[key]
         if key[0] == "result" and short > 0 and unknown:
             took = min(short, unknown.get(("result", "unknown", key[2]), 0))
             unknown["result", "unknown", key[2]] = unknown.get(("result", "unknown", key[2]), 0) - took
             short -= took
+        if key[0] == "bounce" and abs(short) <= subject.unsure[key[1]]:
+            continue
         if short:
             yield f"counters: {' '.join(key)} is {ours[key]}, and {due[key]} in the ledger"
     if any(unknown.values()):

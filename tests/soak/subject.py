@@ -31,10 +31,7 @@ Counts: TypeAlias = Counter[tuple[str, ...]]
 
 
 def tally(ledger: Ledger, log: Log) -> Counts:
-    """Return what the simulator has counted, by what it is and its labels; a mangled report is a deferral.
-
-    Bounces are `announced` in the line of the message that they are of, and are a `bounce` once they are preprocessed.
-    """
+    """Return what the simulator has counted, by what it is and its labels; a mangled report is a deferral."""
     found: Counts = Counter(
         {
             ("messages",): ledger.preprocessed,
@@ -48,12 +45,8 @@ def tally(ledger: Ledger, log: Log) -> Counts:
         found["started", channel] += count
     for (channel, result), count in ledger.results.items():
         found["result", channel, "deferral" if result == "mangled" else result] += count
-    todo = Counter(
-        BOUNCES.get(message.sender) for message in ledger.messages.values() if message.state == "todo"
-    )
     for kind, count in ledger.bounces.items():
-        found["announced", kind] += count
-        found["bounce", kind] += count - todo[kind]
+        found["bounce", kind] += count
     return found
 
 
@@ -79,6 +72,7 @@ class Subject:
         collection: the exporter, as the daemon has it.
         told: the lines that it could read.
         lost: what was counted of lines that it could not read.
+        unsure: bounces, by kind, of which it may have read but one of two lines: what announced them, or their arrival.
         seats: domains with series of their own.
         paused: it is not to be called.
         bound: how many reasons there are to have it bound by the modes of files, which as root it would not be.
@@ -90,6 +84,7 @@ class Subject:
         self.name = name
         self.told = Told(place / f"told-{name}")
         self.lost: Counts = Counter()
+        self.unsure: Counter[str] = Counter()
         self.paused = False
         self.bound = 0
         self.knows_arrivals = False
@@ -124,6 +119,11 @@ class Subject:
         other = self.new(self.told.path)
         settle(other)
         return other
+
+    def _announced(self) -> Counter[str]:
+        """Bounces that have not been preprocessed, by kind; they were announced before, but one at most."""
+        waiting = [message for message in self.ledger.messages.values() if message.state == "todo"]
+        return Counter(BOUNCES[message.sender] for message in waiting if message.sender in BOUNCES)
 
     def restart(self) -> None:
         """Forget everything, as after kill -9."""
@@ -180,6 +180,7 @@ class Subject:
         self.told.begin(self._log.files(), self._log.since())
         if not log._counting or self._base is None:
             self._base = tally(self.ledger, self._log)
+            self.unsure = self._announced()
             oldest = self._traffic.clock.now - 1.5 * self._traffic.lifetime
             self.knows_arrivals = self._log.since() <= max(oldest, self._log.began)
 
@@ -220,9 +221,7 @@ class Subject:
         lost = less(now, counts)
         if not lost["lines",]:
             return 0
-        for kind in BOUNCES.values():  # announced in these lines, and to come: it will not be known for one
-            to_come = now["announced", kind] - now["bounce", kind]
-            lost["bounce", kind] += min(to_come, lost["announced", kind])
+        self.unsure += self._announced()
         self.lost.update(lost)
         self.told.lose(mark, self._traffic.clock.now)
         self._read = rotations, mark, now
