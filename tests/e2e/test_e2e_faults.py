@@ -241,7 +241,7 @@ def test_unreadable_log_is_unknown(open_home: Path, refused: list[str]) -> None:
             assert family(series, "qmail_queue_messages") == {(): 1.0}
             assert not family(series, "qmail_domain_deferred_recipients")
             assert not family(series, "qmail_messages_total")
-            assert exporter.said(f"log={made.home}/log/current")
+            until(lambda: exporter.said(f"log={made.home}/log/current"))  # what it said is read by a thread
             os.chmod(made.home / "log" / "current", 0o644)
             until(
                 lambda: (
