@@ -115,7 +115,7 @@ def test_socket_from_systemd(rig: MakeRig) -> None:
         given = Exporter(*flags(rig()), "--web.systemd-socket", addresses=(), before=before, pass_fds=(fd,))
         with early, given as exporter, early.makefile("rb") as answer:
             assert answer.read().endswith(b"Healthy.\n")
-            assert exporter.said(f"msg=listening address=127.0.0.1:{where[1]}")
+            until(lambda: exporter.said(f"msg=listening address=127.0.0.1:{where[1]}"))
             assert scrape(where[1])[1] == 200
             assert exporter.stop() == 0
 
