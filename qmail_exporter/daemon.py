@@ -152,10 +152,11 @@ class Daemon:
                 return
             finally:
                 self._drain.watch()
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
             if not did:
                 await asyncio.sleep(WAIT)
+                continue
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
 
     # --- hooks
 

@@ -12,8 +12,7 @@ _RAISE = {
     errno.ENOMEM: "raise the limit of memory (MemoryMax= of the unit, RLIMIT_AS), or see what else takes it",
 }
 
-
-_Error = TypeVar("_Error", bound=OSError)
+_Error = TypeVar("_Error", bound=Exception)
 
 
 def kept(error: _Error) -> _Error:

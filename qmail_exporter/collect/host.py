@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from qmail_exporter import logfmt
+from qmail_exporter import errors, logfmt
 from qmail_exporter.formats import FormatError
 from qmail_exporter.sources.host import (
     ControlFiles,
@@ -71,7 +71,7 @@ class HostWatch:
             self.errors[source, "read" if isinstance(error, OSError) else "format"] += 1
             if str(self.failing.get(source)) != str(error):
                 logger.warning("cannot read", source=source, error=error)
-            self.failing[source] = error
+            self.failing[source] = errors.kept(error)
             return None
         self.failing.pop(source, None)
         return value

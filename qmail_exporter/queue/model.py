@@ -237,8 +237,7 @@ class Queue:
                 row = _new(Row, unpack(*place))
                 if row.channel != NO_CHANNEL:
                     self._reschedule(place, row)
-                elif row.flags & SEVERAL:
-                    several = self._several[msg]
+                elif several := self._several.get(msg):
                     for channel, file in several.channels.items():
                         self._reschedule_file(several, channel, file)
             yield

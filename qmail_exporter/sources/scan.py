@@ -244,7 +244,7 @@ class Tree(Layout):
         return every
 
     def _names(self, place: Place | None) -> Generator[Found, None, list[str]]:
-        """List the files of a directory, in steps."""
+        """List what is in a directory, in steps; what is no regular file a look, or a glance, will find out."""
         names: list[str] = []
         if place is None:
             return names

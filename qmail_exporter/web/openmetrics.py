@@ -7,9 +7,10 @@ the sample, so a line is remembered for as long as its sample comes again, and t
 its default it looks at each letter of each name.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from copy import copy
-from typing import Any, Protocol
+from itertools import compress
+from typing import Any, NamedTuple, Protocol
 
 from prometheus_client import Metric
 from prometheus_client.openmetrics.exposition import ALLOWUTF8, generate_latest
@@ -32,32 +33,27 @@ def encoder() -> Callable[[Collecting], bytes]:
 
     def encode(registry: Collecting) -> bytes:
         nonlocal lines
-        families = list(registry.collect())
-        keys = [[_key(sample) for sample in family.samples] for family in families]
-        changed = [
-            _only(
-                family,
-                [sample for sample, key in zip(family.samples, of_family, strict=True) if key not in lines],
-            )
-            for family, of_family in zip(families, keys, strict=True)
-        ]
-        told = _lines(generate_latest(_Given(changed), ALLOWUTF8).decode("utf-8"))
         text: list[str] = []
         present: dict[Any, str] = {}
-        for family, fresh, of_family in zip(families, changed, keys, strict=True):
-            text += [next(told) for _ in range(3 if family.unit else 2)]  # its help, type and unit
-            lines |= {_key(sample): next(told) for sample in fresh.samples}
-            present |= {key: lines[key] for key in of_family}
-            text += [lines[key] for key in of_family]
+        for family in registry.collect():
+            keys = [_key(sample) for sample in family.samples]
+            fresh = [key not in lines for key in keys]
+            head, made = _made(family, list(compress(family.samples, fresh)))
+            lines |= zip(compress(keys, fresh), made, strict=True)
+            present |= {key: lines[key] for key in keys}
+            text += head
+            text += [lines[key] for key in keys]
         lines = present
         return "".join([*text, _END]).encode("utf-8")
 
     return encode
 
 
-class _Given(list[Metric]):
+class _One(NamedTuple):
+    family: Metric
+
     def collect(self) -> list[Metric]:
-        return self
+        return [self.family]
 
 
 def _key(sample: Any) -> tuple[Any, ...]:
@@ -65,12 +61,11 @@ def _key(sample: Any) -> tuple[Any, ...]:
     return name, *labels.items(), *rest
 
 
-def _only(family: Metric, samples: list[Any]) -> Metric:
+def _made(family: Metric, samples: list[Any]) -> tuple[list[str], list[str]]:
+    """The family's own lines, such as its help, and one for each of some of its samples."""
     part = copy(family)
     part.samples = samples
-    return part
-
-
-def _lines(text: str) -> Iterator[str]:
-    """The lines of a text, each with its end; other characters that end lines elsewhere do not end one here."""
-    return (line + "\n" for line in text.split("\n"))
+    text = generate_latest(_One(part), ALLOWUTF8).decode("utf-8").removesuffix(_END)
+    # Other characters that end lines elsewhere do not end one here.
+    lines = [line + "\n" for line in text.split("\n")[:-1]]
+    return [line for line in lines if line[0] == "#"], [line for line in lines if line[0] != "#"]

@@ -39,15 +39,20 @@ class Exporter:
         self._process = subprocess.Popen([*argv, "--log.level=error"], cwd=_ROOT)
 
     def settle(self) -> None:
-        """Let it do what it does once when the scan is done, and what every scrape needs, until it is idle."""
+        """Let it do what it does once when the scan is done, and what every scrape needs, until it is idle.
+
+        Raises:
+            TimeoutError: it is not after five minutes.
+        """
         self.memory()
         time.sleep(2)
-        before = self.cpu()
-        while True:
+        deadline, now = time.perf_counter() + _PATIENCE, self.cpu()
+        while time.perf_counter() < deadline:
             time.sleep(_LOOK)
-            before, now = self.cpu(), before
-            if before - now < _LOOK / 20:
+            before, now = now, self.cpu()
+            if now - before < _LOOK / 20:
                 return
+        raise TimeoutError("the exporter does not come to rest")
 
     def close(self) -> None:
         """End it."""
