@@ -37,11 +37,13 @@ def encoder() -> Callable[[Collecting], bytes]:
         present: dict[Any, str] = {}
         for family in registry.collect():
             keys = [_key(sample) for sample in family.samples]
+            keys.insert(0, (family.name, family.documentation, family.type, family.unit))
             fresh = [key not in lines for key in keys]
-            head, made = _made(family, list(compress(family.samples, fresh)))
-            lines |= zip(compress(keys, fresh), made, strict=True)
+            if any(fresh):
+                head, made = _made(family, list(compress(family.samples, fresh[1:])))
+                lines[keys[0]] = head
+                lines |= zip(compress(keys[1:], fresh[1:]), made, strict=True)
             present |= {key: lines[key] for key in keys}
-            text += head
             text += [lines[key] for key in keys]
         lines = present
         return "".join([*text, _END]).encode("utf-8")
@@ -61,11 +63,11 @@ def _key(sample: Any) -> tuple[Any, ...]:
     return name, *labels.items(), *rest
 
 
-def _made(family: Metric, samples: list[Any]) -> tuple[list[str], list[str]]:
-    """The family's own lines, such as its help, and one for each of some of its samples."""
+def _made(family: Metric, samples: list[Any]) -> tuple[str, list[str]]:
+    """The family's own lines, such as its help, as one, and a line for each of some of its samples."""
     part = copy(family)
     part.samples = samples
     text = generate_latest(_One(part), ALLOWUTF8).decode("utf-8").removesuffix(_END)
     # Other characters that end lines elsewhere do not end one here.
     lines = [line + "\n" for line in text.split("\n")[:-1]]
-    return [line for line in lines if line[0] == "#"], [line for line in lines if line[0] != "#"]
+    return "".join([line for line in lines if line[0] == "#"]), [line for line in lines if line[0] != "#"]
