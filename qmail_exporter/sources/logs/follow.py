@@ -14,7 +14,7 @@ from qmail_exporter.sources.logs.tail import Tail, identity
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_BLOCK = 256 * 1024
+_BLOCK = 128 * 1024  # of a backfill, a batch: a scrape waits for what is made of one
 _TRIES = 3
 _PATIENCE = 30
 
@@ -61,7 +61,7 @@ class LogFiles:
         self._superseded = False
 
     def backfill(self) -> "Iterator[Batch]":
-        """Return what the log holds at this moment, oldest first, in batches of about 256 KiB.
+        """Return what the log holds at this moment, oldest first, in batches of about 128 KiB.
 
         Until the iterator is exhausted or closed, `read` gives nothing; then it goes on where the iterator stopped.
         Once a backfill or a read has begun, there is nothing left to fill back.
