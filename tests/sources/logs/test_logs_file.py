@@ -365,11 +365,11 @@ def test_logrotate_during_the_backfill(log: Path, follow: Follow) -> None:
 
 
 def test_a_backfill_comes_in_blocks(log: Path, follow: Follow) -> None:
-    """No batch of a backfill holds more than 256 KiB and a line, also of a file that expands a thousandfold."""
+    """No batch of a backfill holds more than 128 KiB and a line, also of a file that expands a thousandfold."""
     Path(f"{log}.1.gz").write_bytes(gzip.compress((b"z" * 99 + b"\n") * 100_000))
     batches = list(follow(log).backfill())
     assert sum(len(batch.lines) for batch in batches) == 100_000
-    assert max(sum(map(len, batch.lines)) for batch in batches) <= 256 * 1024 + 100
+    assert max(sum(map(len, batch.lines)) for batch in batches) <= 128 * 1024 + 100
 
 
 def test_reading_ends_at_its_limit(log: Path, follower: Follower) -> None:
