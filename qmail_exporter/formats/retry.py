@@ -10,6 +10,7 @@ from math import isqrt
 from types import MappingProxyType
 
 _REMOTE = 20
+_MOST = 0xFFFF
 _SKIP = {"local": 10, "remote": _REMOTE}
 SKIP = MappingProxyType(_SKIP)
 """The step of each of qmail's channels, `chanskip` in qmail-send.c."""
@@ -27,7 +28,8 @@ def next_attempt(birth: int, attempt: int, skip: int) -> int:
     file from before 1970, or one that is 136 years old.
     """
     age = attempt - birth
-    step = (min(isqrt(age), 0xFFFF) if age > 0 else 0) + skip
+    root = isqrt(age) if age > 0 else 0
+    step = (root if root < _MOST else _MOST) + skip
     return birth + step * step
 
 

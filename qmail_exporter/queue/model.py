@@ -38,6 +38,7 @@ from qmail_exporter.queue.table import (
     put_reason,
     put_times,
     unpack,
+    unpack_schedule,
 )
 
 MAX_DEPARTED = 16384
@@ -169,7 +170,7 @@ class Queue:
         place = self._table.find(msg)
         if place is None:
             return
-        arrival_ns, _, birth, changed, mtime, before, planned, _, flags, _, of, _ = unpack(*place)
+        arrival_ns, birth, changed, mtime, before, planned, flags, of = unpack_schedule(*place)
         if of != number or before == attempt or time * SECOND < arrival_ns:
             return
         due = self._due(channel, mtime, attempt, (arrival_ns, birth, changed))
@@ -322,9 +323,9 @@ class Queue:
         file.due = due
 
     def _change_reason(self, place: Place, row: Row, reason: int) -> None:
-        self.sums.undefer(row)
+        self.sums.undefer(row, row.reason)
         put_reason(place, reason)
-        self.sums.defer(row._replace(reason=reason))
+        self.sums.defer(row, reason)
 
     def _replace_several(self, msg: int, several: Recipients | None) -> None:
         before = self._several.pop(msg, None)

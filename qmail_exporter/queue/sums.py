@@ -156,15 +156,15 @@ class Sums:
         if after != NEVER:
             due.add(after)
 
-    def defer(self, row: Row) -> None:
-        """The one recipient of `row` is deferred, if it says so."""
-        if row.reason != NOT_DEFERRED and self.channels[row.channel] != LOCAL:
-            self.domains.defer(row.domain, ((row.reason, 1),), row.birth)
+    def defer(self, row: Row, reason: int) -> None:
+        """The one recipient of `row` is deferred for that reason, or is not: NOT_DEFERRED."""
+        if reason != NOT_DEFERRED and self.channels[row.channel] != LOCAL:
+            self.domains.defer(row.domain, ((reason, 1),), row.birth)
 
-    def undefer(self, row: Row) -> None:
+    def undefer(self, row: Row, reason: int) -> None:
         """Take back a `defer`."""
-        if row.reason != NOT_DEFERRED and self.channels[row.channel] != LOCAL:
-            self.domains.undefer(row.domain, ((row.reason, 1),), row.birth)
+        if reason != NOT_DEFERRED and self.channels[row.channel] != LOCAL:
+            self.domains.undefer(row.domain, ((reason, 1),), row.birth)
 
     def add_several(self, several: Recipients) -> None:
         """A message has got these recipients."""

@@ -26,6 +26,8 @@ pack = _ROW.pack
 """A row's bytes."""
 unpack = _ROW.unpack_from
 """The row at a place, as a plain tuple."""
+unpack_schedule = struct.Struct("=q8xqqqqq4xBxBx").unpack_from
+"""Of the row at a place what tells when it is tried: arrival_ns, birth, changed, mtime, attempt, due, flags, channel."""
 _new = tuple.__new__  # a NamedTuple made of a tuple, at half the price of calling its class
 _TIMES = struct.Struct("=qq")  # attempt and due,
 _TIMES_AT = 40  # which stand here in a row
