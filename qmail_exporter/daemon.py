@@ -22,6 +22,7 @@ from qmail_exporter.discover import find_logs, find_queues
 from qmail_exporter.draining import Drain
 from qmail_exporter.hook.wiring import make_hook
 from qmail_exporter.metrics import QmailCollector
+from qmail_exporter.rhythm import Rhythm
 from qmail_exporter.sources.logs import open_log
 from qmail_exporter.status import POLICY, Status
 from qmail_exporter.web import server
@@ -80,7 +81,9 @@ class Daemon:
         )
         self._next_discovery = monotonic() + DISCOVER
         self._stepping: asyncio.Task[None] | None = None
-        self._drain = Drain(lambda: self.collection.queues)
+        self._rhythm = Rhythm(config.tick, systemd.watchdog_interval())
+        self._came = asyncio.Event()  # events have come and were read
+        self._drain = Drain(lambda: self.collection.queues, self._came.set)
 
     async def serve(self, sockets: Sequence[socket.socket], stop: asyncio.Event) -> None:
         """Watch, and answer on `sockets`, until `stop` is set."""
@@ -122,15 +125,25 @@ class Daemon:
             self._drain.watch()
 
     async def _tick_forever(self) -> None:
-        interval = min(self.config.tick, systemd.watchdog_interval() or self.config.tick)
         while True:
-            self._drain.next_tick = monotonic() + interval
+            now = monotonic()
+            interval = self._rhythm.next(now, self.collection.news, steady=self.collection.steady)
+            self._drain.next_tick = now + interval
             try:
                 self._tick()
             except Exception:  # a fault in one tick must not end the daemon; the next rescan makes up for it
                 logger.exception("a tick failed")
             systemd.notify("WATCHDOG=1")
-            await asyncio.sleep(interval)
+            await self._sleep(interval)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep for so long; where ticks come seldom, at most until there are events."""
+        if seconds <= self._rhythm.tick:
+            await asyncio.sleep(seconds)
+            return
+        self._came.clear()
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._came.wait(), seconds)
 
     def _tick(self) -> None:
         self._discover()

@@ -24,13 +24,17 @@ class Drain:
 
     Args:
         queues: gives the queues that there are now.
+        on_read: called when events were read because they had waited.
 
     Attributes:
         next_tick: when all events are read next in any case, by the monotonic clock; `drained` must be called then.
     """
 
-    def __init__(self, queues: Callable[[], Sequence["QueueWatch"]]) -> None:
+    def __init__(
+        self, queues: Callable[[], Sequence["QueueWatch"]], on_read: Callable[[], object] = bool
+    ) -> None:
         self.next_tick = 0.0
+        self._on_read = on_read
         self._queues = queues
         self._watched: dict[int, Watcher] = {}  # by descriptor
         self._resting: dict[
@@ -93,3 +97,4 @@ class Drain:
         for watch in self._queues():
             watch.read_events()
         self.drained(before)
+        self._on_read()

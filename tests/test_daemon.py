@@ -9,11 +9,12 @@ import urllib.request
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
-from qmail_exporter import daemon
+from qmail_exporter import daemon, rhythm
 from qmail_exporter.collect import Collection, QueueWatch, directory
 from qmail_exporter.config import Config, HookConfig, LogSpec, QueueSpec
 from qmail_exporter.daemon import Daemon
@@ -168,6 +169,22 @@ def test_events_are_drained_between_ticks(rig: MakeRig) -> None:
             before = running.collection.queues[0].events
             made.send(b"defer@x.example")
             await until(partial(_more, running.collection.queues[0], before))
+
+    asyncio.run(serving(running, talk))
+
+
+def test_event_ends_a_calm(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing happens for a while, ticks stay out until there is an event; then one looks at what that was about."""
+    monkeypatch.setattr(rhythm, "CALM", 0.0)
+    monkeypatch.setattr(rhythm, "SELDOM", 3600.0)
+    made = rig()
+    running = Daemon(config(made))
+
+    async def talk(_url: str) -> None:
+        collection = running.collection
+        await until(lambda: collection.steady and running._drain.next_tick > monotonic() + 60)
+        made.send(b"defer@x.example")
+        await until(lambda: len(collection.queues[0].queue) == 1)
 
     asyncio.run(serving(running, talk))
 

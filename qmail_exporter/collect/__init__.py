@@ -63,6 +63,21 @@ class Collection:
             or self._recalling()
         )
 
+    @property
+    def news(self) -> int:
+        """How many events and lines of logs there have been: while it stays, nothing happens."""
+        return sum(watch.events + sum(watch.flow.traffic.lines.values()) for watch in self.queues)
+
+    @property
+    def steady(self) -> bool:
+        """Whether there is nothing to do, and whatever happens shows as an event or stands in a log."""
+        return (
+            self.ready
+            and not self.busy
+            and all(watch.whole and not watch.pending for watch in self.queues)
+            and all(log.up for log in self.logs)
+        )
+
     def tick(self) -> None:
         """Look after what no event tells, and bring all up to date, a little."""
         for watch in self.queues:

@@ -29,7 +29,7 @@ def next_attempt(birth: int, attempt: int, skip: int) -> int:
     """
     age = attempt - birth
     root = isqrt(age) if age > 0 else 0
-    step = (root if root < _MOST else _MOST) + skip
+    step = min(_MOST, root) + skip
     return birth + step * step
 
 

@@ -7,6 +7,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from time import time as wall_clock
 
 from qmail_exporter import logfmt
@@ -29,6 +30,7 @@ from qmail_exporter.outage import (
     Tick,
 )
 from qmail_exporter.outage.told import connection, host_of, passed_over
+from qmail_exporter.rhythm import SELDOM, until
 
 logger = logfmt.get_logger(__name__)
 
@@ -120,14 +122,15 @@ class Hook:
         return self._machine.state
 
     async def run(self) -> None:
-        """Tick until cancelled."""
+        """Tick until cancelled: once a second, and more seldom while all is clear and no host is dead."""
         try:
             while True:
                 try:
                     self.tick()
                 except Exception:  # the hook is no reason for the exporter to end
                     logger.exception("a tick of the hook failed", queue=self._queue)
-                await asyncio.sleep(_TICK)
+                calm = self._live and self.state is State.CLEAR and not self._dead
+                await asyncio.sleep(until(monotonic(), SELDOM if calm else _TICK))
         finally:
             await self.close()
 
@@ -157,7 +160,7 @@ class Hook:
             self._take(self._machine.step(attempt, acting=self._live))
 
     def tick(self) -> None:
-        """Look at tcpto and at the clock; call this once a second, in the loop."""
+        """Look at tcpto and at the clock; call this once a second, in the loop, or more seldom while all is clear."""
         live, self._live = self._live, self._ready()
         if not self._live:
             self._prober.stop()

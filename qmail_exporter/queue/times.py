@@ -32,7 +32,9 @@ class Timeline:
         self._sum = 0
         self._pages: dict[int, array[int]] = {}  # the count of each second, and last their sum
         self._eras: defaultdict[int, int] = defaultdict(int)
-        self._moves: defaultdict[int, int] = defaultdict(int)  # how many more lie at a moment than the pages say
+        self._moves: defaultdict[int, int] = defaultdict(
+            int
+        )  # how many more lie at a moment than the pages say
 
     @property
     def total(self) -> int:

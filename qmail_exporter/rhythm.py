@@ -1,0 +1,49 @@
+"""How long the loop sleeps between two ticks.  Pure: moments are arguments.
+
+A tick of a quiet host finds all caches cold, and most of what it takes is that.  So where nothing has happened for a while,
+and the kernel tells of what happens next, ticks come seldom; the first event then brings one.
+"""
+
+CALM = 10.0
+"""Seconds without an event or a line of a log from which on ticks come seldom."""
+SELDOM = 4.0
+"""Seconds between ticks then.  A log of which no file in the queue tells, such as one of deferrals, is read so late."""
+
+
+class Rhythm:
+    """When the next tick is due.
+
+    Args:
+        tick: seconds between two ticks while something happens.
+        most: seconds between two ticks at most, whatever happens; None where nobody minds.
+    """
+
+    def __init__(self, tick: float, most: float | None) -> None:
+        limit = float("inf") if most is None else most
+        self.tick = min(tick, limit)
+        self._seldom = max(self.tick, min(SELDOM, limit))
+        self._news = -1
+        self._since = 0.0
+
+    def next(self, now: float, news: int, *, steady: bool) -> float:
+        """Return how many seconds there are to the next tick.
+
+        Args:
+            now: by any clock that does not go back.
+            news: events and lines so far.
+            steady: nothing is left to be done, and events tell of whatever happens.
+        """
+        if news != self._news or not steady:
+            self._news, self._since = news, now
+        return until(now, self._seldom if now - self._since >= CALM else self.tick)
+
+
+def until(now: float, every: float) -> float:
+    """Return how many seconds there are to the next tick of those that come every so many seconds.
+
+    All that tick at one pace wake together, for the caches' sake.  A timer may be a little early: that is the tick itself.
+    """
+    if every > SELDOM:
+        return every
+    left = every - now % every
+    return left if left > every / 10 else left + every
