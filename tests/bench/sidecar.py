@@ -37,6 +37,8 @@ def measure(place: Path, seconds: int) -> Iterator[Row]:
         _mail(home, exporter, seconds)
         ours = exporter.cpu() - before
         theirs = _processes(send) - mail + _cpu_of_children() - injected
+        if not (home / "alias" / "Mailbox").exists():
+            raise RuntimeError(f"no mail was delivered: the home of the user alias must be {home}/alias")
     what = f"processor, {RATE} messages a second for {seconds} s, watched and scraped"
     yield Row(what, Figure([ours], _SHARE), "qmail", Figure([theirs], _SHARE), ("≤", 0.02))
 
