@@ -126,19 +126,25 @@ class Daemon:
 
     async def _tick_forever(self) -> None:
         while True:
-            now = monotonic()
-            interval = self._rhythm.next(now, self.collection.news, steady=self.collection.steady)
-            self._drain.next_tick = now + interval
+            interval = self.config.tick
             try:
+                interval = self._next_tick()
                 self._tick()
             except Exception:  # a fault in one tick must not end the daemon; the next rescan makes up for it
                 logger.exception("a tick failed")
             systemd.notify("WATCHDOG=1")
             await self._sleep(interval)
 
+    def _next_tick(self) -> float:
+        """Return how long to sleep after the tick that comes now."""
+        now = monotonic()
+        interval = self._rhythm.next(now, self.collection.news, steady=self.collection.steady)
+        self._drain.next_tick = now + interval
+        return interval
+
     async def _sleep(self, seconds: float) -> None:
         """Sleep for so long; where ticks come seldom, at most until there are events."""
-        if seconds <= self._rhythm.tick:
+        if not self._rhythm.calm:
             await asyncio.sleep(seconds)
             return
         self._came.clear()

@@ -31,7 +31,7 @@ class Drain:
     """
 
     def __init__(
-        self, queues: Callable[[], Sequence["QueueWatch"]], on_read: Callable[[], object] = bool
+        self, queues: Callable[[], Sequence["QueueWatch"]], on_read: Callable[[], object] = lambda: None
     ) -> None:
         self.next_tick = 0.0
         self._on_read = on_read

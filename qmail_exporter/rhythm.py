@@ -15,13 +15,17 @@ class Rhythm:
 
     Args:
         tick: seconds between two ticks while something happens.
-        most: seconds between two ticks at most, whatever happens; None where nobody minds.
+        most: seconds between two ticks at most, or a tenth more, whatever happens; None where nobody minds.
+
+    Attributes:
+        calm: ticks come seldom now.
     """
 
     def __init__(self, tick: float, most: float | None) -> None:
         limit = float("inf") if most is None else most
-        self.tick = min(tick, limit)
-        self._seldom = max(self.tick, min(SELDOM, limit))
+        self.calm = False
+        self._tick = min(tick, limit)
+        self._seldom = max(self._tick, min(SELDOM, limit))
         self._news = -1
         self._since = 0.0
 
@@ -35,7 +39,8 @@ class Rhythm:
         """
         if news != self._news or not steady:
             self._news, self._since = news, now
-        return until(now, self._seldom if now - self._since >= CALM else self.tick)
+        self.calm = now - self._since >= CALM
+        return until(now, self._seldom if self.calm else self._tick)
 
 
 def until(now: float, every: float) -> float:

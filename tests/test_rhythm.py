@@ -10,7 +10,9 @@ def test_ticks_come_seldom_after_a_calm() -> None:
     rhythm = Rhythm(1.0, None)
     assert [rhythm.next(now, 7, steady=True) for now in (0.0, 1.0, CALM - 1)] == [1.0] * 3
     assert [rhythm.next(now, 7, steady=True) for now in (SELDOM * 3, SELDOM * 9)] == [SELDOM] * 2
+    assert rhythm.calm
     assert rhythm.next(SELDOM * 9 + 1, 8, steady=True) == 1.0
+    assert not rhythm.calm
     assert rhythm.next(SELDOM * 12, 8, steady=True) == SELDOM
 
 

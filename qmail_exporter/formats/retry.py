@@ -10,7 +10,6 @@ from math import isqrt
 from types import MappingProxyType
 
 _REMOTE = 20
-_MOST = 0xFFFF
 _SKIP = {"local": 10, "remote": _REMOTE}
 SKIP = MappingProxyType(_SKIP)
 """The step of each of qmail's channels, `chanskip` in qmail-send.c."""
@@ -28,8 +27,7 @@ def next_attempt(birth: int, attempt: int, skip: int) -> int:
     file from before 1970, or one that is 136 years old.
     """
     age = attempt - birth
-    root = isqrt(age) if age > 0 else 0
-    step = min(_MOST, root) + skip
+    step = (min(isqrt(age), 0xFFFF) if age > 0 else 0) + skip
     return birth + step * step
 
 
