@@ -138,7 +138,7 @@ class Daemon:
     def _next_tick(self) -> float:
         """Return how long to sleep after the tick that comes now."""
         now = monotonic()
-        interval = self._rhythm.next(now, self.collection.news, steady=self.collection.steady)
+        interval = self._rhythm.next(now, self.collection.news, lambda: self.collection.steady)
         self._drain.next_tick = now + interval
         return interval
 
@@ -153,12 +153,11 @@ class Daemon:
 
     def _tick(self) -> None:
         self._discover()
-        before = self._drain.events()
         try:
             self.collection.tick()
             self.status.step()
         finally:
-            self._drain.drained(before)
+            self._drain.drained()
         if self.collection.busy and (self._stepping is None or self._stepping.done()):
             self._stepping = asyncio.create_task(self._step_while_busy())
 

@@ -1,7 +1,8 @@
 """When the loop reads inotify events: not as they come, but when some have gathered, or at the next tick.
 
 Events fold better the later they are read: of a message that has come and gone meanwhile, a look finds nothing, and takes a
-tenth of the time.  But the kernel holds 16,384 of them, and a queue may become busy between two reads.
+tenth of the time.  But the kernel holds 16,384 of them, and a queue may become busy between two reads.  Nor does the loop
+wake for events that the next tick reads as soon: to wake costs more than they do.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ class Drain:
 
     Attributes:
         next_tick: when all events are read next in any case, by the monotonic clock; `drained` must be called then.
+            While it is nearer than events may rest, `watch` has the loop say nothing.
     """
 
     def __init__(
@@ -40,8 +42,9 @@ class Drain:
         self._resting: dict[
             int, asyncio.TimerHandle | None
         ] = {}  # by descriptor, what ends that; None: the next tick
-        self._rested_since = 0.0
-        self._rest_for = REST[0]
+        self._rested_since = self._drained_at = monotonic()
+        self._read_so_far = 0
+        self._rest_for = REST[1]
 
     def watch(self) -> None:
         """Have the loop say when there are events.
@@ -56,6 +59,8 @@ class Drain:
             if present.get(fd) is not watcher:
                 loop.remove_reader(fd)
                 del self._watched[fd]
+        if not self._sooner():
+            return
         for fd in present.keys() - self._watched.keys() - self._resting.keys():
             loop.add_reader(fd, self._rest, fd)
             self._watched[fd] = present[fd]
@@ -67,34 +72,35 @@ class Drain:
             loop.remove_reader(fd)
         self._watched.clear()
 
-    def events(self) -> int:
-        """How many have been read in all."""
-        return sum(watch.events for watch in self._queues())
-
-    def drained(self, before: int) -> None:
-        """All events have been read; there were so many `before`.  How many came tells how long to rest the next time."""
+    def drained(self) -> None:
+        """All events have been read.  How many came since the last time tells how long the next may rest."""
+        now, so_far = monotonic(), sum(watch.events for watch in self._queues())
         for timer in self._resting.values():
             if timer is not None:
                 timer.cancel()
-        rested = monotonic() - self._rested_since if self._resting else REST[1]
+        gathered = now - (self._rested_since if self._resting else self._drained_at)
         self._resting.clear()
-        waited = self.events() - before
-        self._rest_for = min(max(rested * FEW / max(waited, 1), REST[0]), REST[1])
+        came = max(so_far - self._read_so_far, 1)
+        self._drained_at, self._read_so_far = now, so_far
+        self._rest_for = min(max(gathered * FEW / came, REST[0]), REST[1])
         self.watch()
 
     def _rest(self, fd: int) -> None:
         """There are events, which are left to gather for a while."""
-        loop, now = asyncio.get_running_loop(), monotonic()
+        loop = asyncio.get_running_loop()
         loop.remove_reader(fd)
         del self._watched[fd]
         if not self._resting:
-            self._rested_since = now
-        sooner = now + self._rest_for < self.next_tick
+            self._rested_since = monotonic()
+        sooner = self._sooner()
         self._resting[fd] = loop.call_later(self._rest_for, self._read) if sooner else None
 
+    def _sooner(self) -> bool:
+        """Whether events that come now have rested long enough before the next tick."""
+        return monotonic() + self._rest_for < self.next_tick
+
     def _read(self) -> None:
-        before = self.events()
         for watch in self._queues():
             watch.read_events()
-        self.drained(before)
+        self.drained()
         self._on_read()

@@ -4,6 +4,8 @@ A tick of a quiet host finds all caches cold, and most of what it takes is that.
 and the kernel tells of what happens next, ticks come seldom; the first event then brings one.
 """
 
+from collections.abc import Callable
+
 CALM = 10.0
 """Seconds without an event or a line of a log from which on ticks come seldom."""
 SELDOM = 4.0
@@ -29,15 +31,15 @@ class Rhythm:
         self._news = -1
         self._since = 0.0
 
-    def next(self, now: float, news: int, *, steady: bool) -> float:
+    def next(self, now: float, news: int, steady: Callable[[], bool]) -> float:
         """Return how many seconds there are to the next tick.
 
         Args:
             now: by any clock that does not go back.
             news: events and lines so far.
-            steady: nothing is left to be done, and events tell of whatever happens.
+            steady: tells whether nothing is left to be done, and events tell of whatever happens.
         """
-        if news != self._news or not steady:
+        if news != self._news or not steady():
             self._news, self._since = news, now
         self.calm = now - self._since >= CALM
         return until(now, self._seldom if self.calm else self._tick)

@@ -5,24 +5,35 @@ from hypothesis import strategies as st
 from qmail_exporter.rhythm import CALM, SELDOM, Rhythm, until
 
 
+def steady() -> bool:
+    return True
+
+
 def test_ticks_come_seldom_after_a_calm() -> None:
     """Ticks come at the pace that is set until nothing has happened for a while, and at once again when something does."""
     rhythm = Rhythm(1.0, None)
-    assert [rhythm.next(now, 7, steady=True) for now in (0.0, 1.0, CALM - 1)] == [1.0] * 3
-    assert [rhythm.next(now, 7, steady=True) for now in (SELDOM * 3, SELDOM * 9)] == [SELDOM] * 2
+    assert [rhythm.next(now, 7, steady) for now in (0.0, 1.0, CALM - 1)] == [1.0] * 3
+    assert [rhythm.next(now, 7, steady) for now in (SELDOM * 3, SELDOM * 9)] == [SELDOM] * 2
     assert rhythm.calm
-    assert rhythm.next(SELDOM * 9 + 1, 8, steady=True) == 1.0
+    assert rhythm.next(SELDOM * 9 + 1, 8, steady) == 1.0
     assert not rhythm.calm
-    assert rhythm.next(SELDOM * 12, 8, steady=True) == SELDOM
+    assert rhythm.next(SELDOM * 12, 8, steady) == SELDOM
 
 
 def test_no_calm_while_something_is_left_to_do() -> None:
     """While events do not tell of all that happens, or something is to be done, ticks come at the pace that is set."""
     rhythm = Rhythm(1.0, None)
-    rhythm.next(0.0, 7, steady=True)
-    assert rhythm.next(20.0, 7, steady=False) == 1.0
-    assert rhythm.next(21.0, 7, steady=True) == 1.0
-    assert rhythm.next(32.0, 7, steady=True) == SELDOM
+    rhythm.next(0.0, 7, steady)
+    assert rhythm.next(20.0, 7, lambda: False) == 1.0
+    assert rhythm.next(21.0, 7, steady) == 1.0
+    assert rhythm.next(32.0, 7, steady) == SELDOM
+
+
+def test_where_something_happens_nobody_asks_what_is_left() -> None:
+    """What is left to do is found out only where nothing has happened, as that is not free."""
+    rhythm = Rhythm(1.0, None)
+    for news in range(3):
+        assert rhythm.next(news * 100.0, news, lambda: pytest.fail("asked")) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -32,8 +43,8 @@ def test_no_calm_while_something_is_left_to_do() -> None:
 def test_bounds(tick: float, most: float | None, busy: float, calm: float) -> None:
     """Systemd's watchdog bounds both paces, and in a calm no tick is sooner than the pace that is set."""
     rhythm = Rhythm(tick, most)
-    assert rhythm.next(0.0, 0, steady=True) == busy
-    assert rhythm.next(12.0, 0, steady=True) == calm
+    assert rhythm.next(0.0, 0, steady) == busy
+    assert rhythm.next(12.0, 0, steady) == calm
 
 
 @given(st.floats(0, 1e6), st.sampled_from([0.01, 0.2, 1.0, SELDOM]))
