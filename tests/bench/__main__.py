@@ -55,8 +55,7 @@ def _measured(place: Path, options: argparse.Namespace, *, own: bool) -> Iterato
     yield from logs.measure(place, options.lines, options.runs)
     yield from backfill.measure(place, options.log_size)
     yield from rest.measure(place, options.seconds, options.runs)
-    if own:
-        yield from sidecar.measure(place, options.seconds)
+    yield from sidecar.measure(place, options.seconds, options.runs, own=own)
     sizes = [size for size in (10_000, 100_000) if size < options.messages]
     yield from queues.measure(place, [*sizes, options.messages], options.runs)
     yield from domains.measure(place, options.messages)

@@ -122,8 +122,7 @@ class Exporter:
 
     def cpu(self) -> float:
         """Return the seconds of processor time that it has taken, of all its threads."""
-        tasks = Path(f"/proc/{self._process.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9
+        return cpu(self._process.pid)
 
     def peak(self) -> int:
         """Return the most bytes that were ever resident."""
@@ -137,6 +136,12 @@ class Exporter:
         for _ in range(5):
             self.scrape()
         return int(psutil.Process(self._process.pid).memory_info().rss)
+
+
+def cpu(pid: int) -> float:
+    """Return the seconds of processor time that a process has taken, of all its threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9
 
 
 def run_timed(argv: list[str]) -> tuple[float, float]:

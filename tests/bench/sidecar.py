@@ -3,44 +3,86 @@
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 
-from bench.process import Exporter
+from bench.process import Exporter, cpu
 from bench.report import Figure, Row, progress
+from qmail_exporter.demo.multilog import Multilog
+from qmail_exporter.demo.qmail import Outcome, Qmail, run
+from qmail_exporter.demo.report import accepted, refused
 
 RATE = 20
 """Messages a second: 1.7 million a day."""
 SCRAPE_INTERVAL = 15.0
 _SHARE = "{:.2f} s"
+_BODY = b"Subject: benchmark\n\n" + b"All is well.\n" * 200
+_LOOP = """
+import asyncio
+
+async def wake():
+    while True:
+        await asyncio.sleep(1)
+
+asyncio.run(wake())
+"""
+Send = Callable[[int], object]
+"""Sends the message of that number."""
 
 
-def measure(place: Path, seconds: int) -> Iterator[Row]:
-    """Yield the row, if there is an installed qmail and this process has a mount namespace of its own."""
+def measure(place: Path, seconds: int, runs: int, *, own: bool) -> Iterator[Row]:
+    """Yield the rows; `own`: this process has a mount namespace of its own, in which an installed qmail can be measured."""
     home = Path(os.environ.get("QMAIL_HOME", "/var/qmail"))
-    if not (home / "bin/qmail-start").exists() or not shutil.which("multilog"):
-        progress("no qmail is installed: no figures for the exporter's share")
-        return
-    progress(f"{RATE} messages a second through qmail, for {seconds} s")
+    if own and (home / "bin/qmail-start").exists() and shutil.which("multilog"):
+        yield from _beside_qmail(home, place, seconds, runs)
+    else:
+        progress(
+            "no qmail is installed, or it is not root who asks: the exporter's share is that beside a simulated one"
+        )
+    yield _beside_simulation(place / "simulated", seconds)
+
+
+def _beside_qmail(home: Path, place: Path, seconds: int, runs: int) -> Iterator[Row]:
+    ours, theirs = [], []
+    for turn in range(runs):
+        progress(f"{RATE} messages a second through qmail for {seconds} s, run {turn + 1} of {runs}")
+        here, beside, _ = _shares(home, place / f"qmail{turn}", seconds, RATE)
+        ours.append(here)
+        theirs.append(beside)
+    qmail = Figure(theirs, _SHARE)
+    what = f"processor, {RATE} messages a second for {seconds} s, watched and scraped"
+    yield Row(what, Figure(ours, _SHARE), "qmail", qmail, ("≤", 0.02))
+    progress(f"a loop that does nothing, for {seconds} s")
+    idle = Figure([_loop(seconds)], _SHARE)
+    yield Row("of that, what a loop of asyncio takes that wakes every second", idle, "qmail", qmail)
+    progress(f"as many messages as qmail takes in {seconds} s")
+    here, beside, sent = _shares(home, place / "busy", seconds, float("inf"))
+    what = f"the same, {sent / seconds:.0f} messages a second, as fast as it takes them"
+    yield Row(what, Figure([here], _SHARE), "qmail", Figure([beside], _SHARE), ("≤", 0.02))
+
+
+def _shares(home: Path, copy: Path, seconds: int, rate: float) -> tuple[float, float, int]:
+    """Return the exporter's processor time, qmail's, and how many messages there were."""
     with (
-        _own_qmail(home, place / "qmail"),
+        _own_qmail(home, copy),
         _sending(home, home / "log") as send,  # where qmaill may write, wherever the place is
         closing(Exporter(home / "queue", home / "log")) as exporter,
     ):
         exporter.wait(scraping=False)
         exporter.settle()
         before, injected, mail = exporter.cpu(), _cpu_of_children(), _processes(send)
-        _mail(home, exporter, seconds)
+        sent = _mail(exporter, seconds, rate, partial(_inject, home))
         ours = exporter.cpu() - before
         theirs = _processes(send) - mail + _cpu_of_children() - injected
         if not (home / "alias" / "Mailbox").exists():
             raise RuntimeError(f"no mail was delivered: the home of the user alias must be {home}/alias")
-    what = f"processor, {RATE} messages a second for {seconds} s, watched and scraped"
-    yield Row(what, Figure([ours], _SHARE), "qmail", Figure([theirs], _SHARE), ("≤", 0.02))
+    return ours, theirs, sent
 
 
 @contextmanager
@@ -92,20 +134,75 @@ def _cpu_of_children() -> float:
     return times.children_user + times.children_system
 
 
-def _mail(home: Path, exporter: Exporter, seconds: int) -> None:
-    """Inject mail, nine tenths of it for a mailbox here and the rest to be deferred, and scrape meanwhile."""
-    body = b"Subject: benchmark\n\n" + b"All is well.\n" * 200
+def _inject(home: Path, number: int) -> None:
+    recipient = _recipient(number).decode("ascii")
+    subprocess.run([f"{home}/bin/qmail-inject", "-f", "sender@mail.test", recipient], input=_BODY, check=True)
+
+
+def _recipient(number: int) -> bytes:
+    """Return the recipient of a message: nine in ten are for a mailbox here, and the others are to be deferred."""
+    return b"user%d@%b" % (number, b"remote.example" if number % 10 == 9 else b"mail.test")
+
+
+def _mail(
+    exporter: Exporter, seconds: int, rate: float, send: Send, meanwhile: Callable[[], object] = lambda: None
+) -> int:
+    """Send mail, and scrape; returns how many messages there were."""
     begun = time.perf_counter()
     scraped, sent = begun, 0
     while (now := time.perf_counter()) < begun + seconds:
-        if sent < (now - begun) * RATE:
-            host = b"remote.example" if sent % 10 == 9 else b"mail.test"
-            recipient = b"user%d@%b" % (sent, host)
-            argv = [f"{home}/bin/qmail-inject", "-f", "sender@mail.test", recipient.decode("ascii")]
-            subprocess.run(argv, input=body, check=True)
+        if sent < (now - begun) * rate:
+            send(sent)
             sent += 1
         else:
             time.sleep(0.002)
+        meanwhile()
         if now > scraped + SCRAPE_INTERVAL:
             scraped = now
             exporter.scrape()
+    return sent
+
+
+def _loop(seconds: int) -> float:
+    """Return the processor time of a loop of asyncio that does nothing but wake once a second."""
+    loop = subprocess.Popen([sys.executable, "-c", _LOOP])
+    try:
+        time.sleep(2)
+        before = cpu(loop.pid)
+        time.sleep(seconds)
+        return cpu(loop.pid) - before
+    finally:
+        loop.terminate()
+        loop.wait()
+
+
+def _beside_simulation(home: Path, seconds: int) -> Row:
+    """Measure beside the simulated qmail of the demo: what that takes is no mail system's, but it is there on any host."""
+    progress(f"{RATE} messages a second through a simulated qmail for {seconds} s")
+    qmail = Qmail(
+        home, clock=time.time, respond=_respond, log=Multilog(home / "log", time.time, size=10_000_000)
+    )
+    qmail.start()
+    took = 0.0
+
+    def timed(work: Callable[[], object]) -> None:
+        nonlocal took
+        begun = time.thread_time()
+        work()
+        took += time.thread_time() - begun
+
+    def send(number: int) -> None:
+        timed(lambda: run(qmail.inject(b"sender@mail.test", [_recipient(number)], _BODY)))
+
+    with closing(Exporter(home / "queue", home / "log")) as exporter:
+        exporter.wait(scraping=False)
+        exporter.settle()
+        before = exporter.cpu()
+        _mail(exporter, seconds, RATE, send, lambda: timed(qmail.pump))
+        ours = exporter.cpu() - before
+    what = f"processor, {RATE} simulated messages a second for {seconds} s"
+    return Row(what, Figure([ours], _SHARE), "simulated qmail", Figure([took], _SHARE))
+
+
+def _respond(channel: str, _recipient: bytes, _now: float) -> Outcome:
+    return accepted("192.0.2.1", "250 ok") if channel == "local" else refused("192.0.2.1")
