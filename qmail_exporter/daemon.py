@@ -21,6 +21,7 @@ from qmail_exporter.config import Config, LogSpec, QueueSpec
 from qmail_exporter.discover import find_logs, find_queues
 from qmail_exporter.draining import Drain
 from qmail_exporter.hook.wiring import make_hook
+from qmail_exporter.listening import Ear
 from qmail_exporter.metrics import QmailCollector
 from qmail_exporter.rhythm import Rhythm
 from qmail_exporter.sources.logs import open_log
@@ -74,7 +75,7 @@ class Daemon:
         self._door = door
         self.collection = _collection(config)
         self.hooks: dict[str, Hook] = {}
-        self._hooking: list[asyncio.Task[None]] = []
+        self._closing: asyncio.Future[list[None]] | None = None  # of hooks of queues that are no longer there
         self._make_hooks()
         self.status = Status(
             self.collection, self.hooks, host=socket.gethostname(), telemetry_path=config.telemetry_path
@@ -82,8 +83,9 @@ class Daemon:
         self._next_discovery = monotonic() + DISCOVER
         self._stepping: asyncio.Task[None] | None = None
         self._rhythm = Rhythm(config.tick, systemd.watchdog_interval())
-        self._came = asyncio.Event()  # events have come and were read
-        self._drain = Drain(lambda: self.collection.queues, self._came.set)
+        self._news = asyncio.Event()  # events have come and were read, or a log has been written to
+        self._drain = Drain(lambda: self.collection.queues, self._news.set)
+        self._ear = Ear(lambda: self.collection.logs, self._news.set)
 
     async def serve(self, sockets: Sequence[socket.socket], stop: asyncio.Event) -> None:
         """Watch, and answer on `sockets`, until `stop` is set."""
@@ -93,7 +95,6 @@ class Daemon:
         for sock in sockets:
             logger.info("listening", address=server.address(sock), version=__version__)
         ticking = asyncio.create_task(self._tick_forever())
-        self._run_hooks()
         try:
             systemd.notify("READY=1")
             if self._door is None:
@@ -102,10 +103,12 @@ class Daemon:
                 await server.serve(self._door.guard(app), sockets, stop, self._door.encryption)
         finally:
             systemd.notify("STOPPING=1")
-            for task in filter(None, (ticking, self._stepping, *self._hooking)):
+            for task in filter(None, (ticking, self._stepping)):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            await asyncio.gather(*(hook.close() for hook in self.hooks.values()))
+            self._ear.stop()
             self._drain.unwatch()
             self.collection.close()
             logger.info("stopped")
@@ -126,30 +129,37 @@ class Daemon:
 
     async def _tick_forever(self) -> None:
         while True:
-            interval = self.config.tick
+            begun, interval = monotonic(), self.config.tick
             try:
-                interval = self._next_tick()
+                interval = self._next_tick(begun)
                 self._tick()
             except Exception:  # a fault in one tick must not end the daemon; the next rescan makes up for it
                 logger.exception("a tick failed")
             systemd.notify("WATCHDOG=1")
-            await self._sleep(interval)
+            await self._sleep(begun, interval)
 
-    def _next_tick(self) -> float:
-        """Return how long to sleep after the tick that comes now."""
-        now = monotonic()
-        interval = self._rhythm.next(now, self.collection.news, lambda: self.collection.steady)
+    def _next_tick(self, now: float) -> float:
+        """Return how long to sleep after the tick that comes now; the logs are listened to while ticks come seldom."""
+        interval = self._rhythm.next(now, self.collection.news, self._steady, self._ear.listen)
+        if not self._rhythm.calm:
+            self._ear.stop()
         self._drain.next_tick = now + interval
         return interval
 
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep for so long; where ticks come seldom, at most until there are events."""
-        if not self._rhythm.calm:
-            await asyncio.sleep(seconds)
-            return
-        self._came.clear()
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._came.wait(), seconds)
+    def _steady(self) -> bool:
+        return self.collection.steady and all(hook.quiet for hook in self.hooks.values())
+
+    async def _sleep(self, begun: float, seconds: float) -> None:
+        """Sleep for so long after the tick that was begun then; where ticks come seldom, at most until there is news.
+
+        A log that is others' as well may have news all the time: that makes ticks come no faster than they do when mail does.
+        """
+        if self._rhythm.calm:
+            self._news.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), seconds)
+            seconds = begun + min(self.config.tick, seconds) - monotonic()
+        await asyncio.sleep(seconds)
 
     def _tick(self) -> None:
         self._discover()
@@ -158,6 +168,8 @@ class Daemon:
             self.status.step()
         finally:
             self._drain.drained()
+            for hook in self.hooks.values():
+                hook.step()
         if self.collection.busy and (self._stepping is None or self._stepping.done()):
             self._stepping = asyncio.create_task(self._step_while_busy())
 
@@ -193,11 +205,6 @@ class Daemon:
             watch.flow.on_delivery = hook.on_delivery
             self.hooks[watch.name] = hook
 
-    def _run_hooks(self) -> None:
-        for task in self._hooking:
-            task.cancel()
-        self._hooking = [asyncio.create_task(hook.run()) for hook in self.hooks.values()]
-
     # --- what is there
 
     def _discover(self) -> None:
@@ -213,8 +220,8 @@ class Daemon:
                 self.collection.queues, self.collection.logs = fresh.queues, fresh.logs
                 self.collection.hosts = fresh.hosts
                 self.collection.double_bounces = fresh.double_bounces
+                self._closing = asyncio.gather(*(hook.close() for hook in self.hooks.values()))
                 self._make_hooks()
-                self._run_hooks()
         if not self.config.logs and not self.collection.logs:
             self.collection.logs += _logs(self.config, self.collection.queues)
 

@@ -1,15 +1,15 @@
 """How long the loop sleeps between two ticks.  Pure: moments are arguments.
 
 A tick of a quiet host finds all caches cold, and most of what it takes is that.  So where nothing has happened for a while,
-and the kernel tells of what happens next, ticks come seldom; the first event then brings one.
+and the kernel tells of what happens next, ticks come seldom; the first event, or line of a log, then brings one.
 """
 
 from collections.abc import Callable
 
 CALM = 10.0
 """Seconds without an event or a line of a log from which on ticks come seldom."""
-SELDOM = 4.0
-"""Seconds between ticks then.  A log of which no file in the queue tells, such as one of deferrals, is read so late."""
+SELDOM = 15.0
+"""Seconds between ticks then.  So late shows what neither inotify nor a log tells, as that another directory was mounted."""
 
 
 class Rhythm:
@@ -31,26 +31,16 @@ class Rhythm:
         self._news = -1
         self._since = 0.0
 
-    def next(self, now: float, news: int, steady: Callable[[], bool]) -> float:
+    def next(self, now: float, news: int, steady: Callable[[], bool], listens: Callable[[], bool]) -> float:
         """Return how many seconds there are to the next tick.
 
         Args:
-            now: by any clock that does not go back.
+            now: by any clock that does not go back, seconds.
             news: events and lines so far.
-            steady: tells whether nothing is left to be done, and events tell of whatever happens.
+            steady: tells whether nothing is left to be done, and events or logs tell of whatever happens.
+            listens: begins to listen to the logs, and tells whether that can be done.
         """
         if news != self._news or not steady():
             self._news, self._since = news, now
-        self.calm = now - self._since >= CALM
-        return until(now, self._seldom if self.calm else self._tick)
-
-
-def until(now: float, every: float) -> float:
-    """Return how many seconds there are to the next tick of those that come every so many seconds.
-
-    All that tick at one pace wake together, for the caches' sake.  A timer may be a little early: that is the tick itself.
-    """
-    if every > SELDOM:
-        return every
-    left = every - now % every
-    return left if left > every / 10 else left + every
+        self.calm = now - self._since >= CALM and listens()
+        return self._seldom if self.calm else self._tick

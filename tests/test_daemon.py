@@ -189,6 +189,42 @@ def test_event_ends_a_calm(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> Non
     asyncio.run(serving(running, talk))
 
 
+def test_line_ends_a_calm(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing happens for a while, a line of the log of which no file in the queue tells is read at once all the same."""
+    monkeypatch.setattr(rhythm, "CALM", 0.0)
+    monkeypatch.setattr(rhythm, "SELDOM", 3600.0)
+    made = rig()
+    running = Daemon(config(made))
+
+    async def talk(_url: str) -> None:
+        collection = running.collection
+        await until(lambda: collection.steady and running._drain.next_tick > monotonic() + 60)
+        lines = collection.queues[0].flow.traffic.lines
+        before = sum(lines.values())
+        made.log(b"status: local 1/10 remote 2/20")
+        await until(lambda: sum(lines.values()) == before + 1)
+
+    asyncio.run(serving(running, talk))
+
+
+def test_others_lines_bring_no_more_ticks_than_mail(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that others write to all the time does not make ticks come faster than they do when there is mail."""
+    running = Daemon(config(rig(), tick=1800.0))
+    running._rhythm.calm = True
+    slept: list[float] = []
+
+    async def note(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(running._news.set)
+        await running._sleep(monotonic(), 3600.0)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    asyncio.run(main())
+    assert 1700 < slept[0] <= 1800
+
+
 def test_reopened_queues_leak_nothing_and_stay_watched(
     rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,6 @@ from qmail_exporter.outage import (
     Tick,
 )
 from qmail_exporter.outage.told import connection, host_of, passed_over
-from qmail_exporter.rhythm import SELDOM, until
 
 logger = logfmt.get_logger(__name__)
 
@@ -39,7 +38,8 @@ RESULTS = ("ok", "failed", "timeout")
 REDELIVER = "redeliver"
 """The action that comes last: the others empty tcpto, or do what stands for that."""
 
-_TICK = 1.0
+_TICK, _QUIET = 0.9, 3.6
+"""Seconds between two ticks at least: once a second where it is asked as often, every four while all is quiet."""
 
 
 @dataclass(slots=True)
@@ -111,6 +111,7 @@ class Hook:
         self._machine = Machine(Rules(cooldown=config.cooldown), veto=veto)
         self._prober = Prober(pace or Pace(), self._probed, clock=clock, connect=connect)
         self._live = False
+        self._due = 0.0
         self._dead: list[Host] = []
         self._stale: frozenset[str] = frozenset()
         self._left: list[str] = []  # actions of this recovery that have not succeeded yet
@@ -121,18 +122,24 @@ class Hook:
         """What is known of the network."""
         return self._machine.state
 
-    async def run(self) -> None:
-        """Tick until cancelled: once a second, and more seldom while all is clear and no host is dead."""
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is under way: there is no outage, and no host is passed over."""
+        return self._live and self.state is State.CLEAR and not self._dead
+
+    def step(self) -> None:
+        """Tick if it is time to; call this once a second in the loop, or more seldom while `quiet` and nothing is delivered.
+
+        Whatever goes wrong is logged: the hook is no reason for the exporter to end.
+        """
+        now = monotonic()
+        if now < self._due:
+            return
         try:
-            while True:
-                try:
-                    self.tick()
-                except Exception:  # the hook is no reason for the exporter to end
-                    logger.exception("a tick of the hook failed", queue=self._queue)
-                calm = self._live and self.state is State.CLEAR and not self._dead
-                await asyncio.sleep(until(monotonic(), SELDOM if calm else _TICK))
-        finally:
-            await self.close()
+            self.tick()
+        except Exception:
+            logger.exception("a tick of the hook failed", queue=self._queue)
+        self._due = now + (_QUIET if self.quiet else _TICK)
 
     async def close(self) -> None:
         """End probes and a running action."""
@@ -160,7 +167,7 @@ class Hook:
             self._take(self._machine.step(attempt, acting=self._live))
 
     def tick(self) -> None:
-        """Look at tcpto and at the clock; call this once a second, in the loop, or more seldom while all is clear."""
+        """Look at tcpto and at the clock."""
         live, self._live = self._live, self._ready()
         if not self._live:
             self._prober.stop()

@@ -50,6 +50,8 @@ _ODD = (
     pyinotify.IN_ISDIR | pyinotify.IN_Q_OVERFLOW | pyinotify.IN_IGNORED | pyinotify.IN_UNMOUNT | _SELF
 )  # fmt: skip
 _MOST = 1 << 18  # bytes in one read
+ANYTHING = _COME_AND_GO | _SELF | pyinotify.IN_MODIFY | pyinotify.IN_ATTRIB
+"""All that changes a file, its name or its directory; ATTRIB is also the removal of a file that somebody has open."""
 
 
 class Event(NamedTuple):
@@ -146,7 +148,7 @@ class Watcher:
         # WatchManager takes ".." out of a path as if there were no links in it, and links are not followed here.
         self._real = os.path.realpath(path)
         try:
-            self._manager = _Manager()
+            self._manager = Manager()
         except OSError as error:
             raise WatchError(error.errno, _no_instance(error), path) from error
         self.fd: int = self._manager.get_fd()
@@ -207,19 +209,18 @@ class Watcher:
     def _watch(self, area: str, directory: str, mask: int) -> None:
         path = os.path.join(self._path, directory) if directory else self._path
         try:
-            self._manager.add_watch(os.path.join(self._real, directory), mask | _ALWAYS, quiet=False)
-        except pyinotify.WatchManagerError as error:
-            number = ctypes.get_errno()
-            if number == errno.ENOSPC:
+            self._manager.watch(os.path.join(self._real, directory), mask | _ALWAYS)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
                 raise WatchError(
-                    number,
+                    error.errno,
                     "no more inotify watches to be had: raise sysctl fs.inotify.max_user_watches",
                     path,
                 ) from error
-            self.unwatched.setdefault(area, OSError(number, os.strerror(number), path))
+            self.unwatched.setdefault(area, OSError(error.errno, error.strerror, path))
 
 
-class _Libc(pyinotify._CtypesLibcINotifyWrapper):  # type: ignore[misc]  # noqa: SLF001 - see _Manager
+class _Libc(pyinotify._CtypesLibcINotifyWrapper):  # type: ignore[misc]  # noqa: SLF001 - see Manager
     """pyinotify's binding, to the C library that this process has loaded."""
 
     def __init__(self) -> None:
@@ -234,7 +235,7 @@ class _Libc(pyinotify._CtypesLibcINotifyWrapper):  # type: ignore[misc]  # noqa:
         return int(self._libc.inotify_add_watch(fd, os.fsencode(pathname), mask))
 
 
-class _Manager(pyinotify.WatchManager):  # type: ignore[misc]
+class Manager(pyinotify.WatchManager):  # type: ignore[misc]
     """A WatchManager that starts no other program and takes any path.
 
     pyinotify asks ctypes for the name of the C library, which for that runs ldconfig, and gcc or ld where there is none:
@@ -252,6 +253,18 @@ class _Manager(pyinotify.WatchManager):  # type: ignore[misc]
             raise OSError(number, os.strerror(number)) from error
         finally:
             pyinotify.INotifyWrapper.create = staticmethod(create)
+
+    def watch(self, path: str, mask: int) -> None:
+        """Watch a directory or file.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        try:
+            self.add_watch(path, mask, quiet=False)
+        except pyinotify.WatchManagerError as error:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number)) from error
 
 
 def _no_instance(error: OSError) -> str:

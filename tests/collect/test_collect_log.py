@@ -52,8 +52,8 @@ class Feed:
             raise line
         return Batch([line], [NOW])
 
-    def fileno(self) -> None:
-        """There is none."""
+    def listen(self) -> None:
+        """There is nothing to listen to."""
 
     def lag_bytes(self) -> int:
         """Tell how much is left."""

@@ -69,8 +69,8 @@ class _Feed:
         lines = self._new.pop(0) if self._new else []
         return Batch(lines, [NOW] * len(lines))
 
-    def fileno(self) -> None:
-        """There is none."""
+    def listen(self) -> None:
+        """There is nothing to listen to."""
 
     def lag_bytes(self) -> int:
         """Nothing waits."""

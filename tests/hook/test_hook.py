@@ -337,31 +337,45 @@ def test_hosts_that_were_dead_before() -> None:
     assert (before, len(bench.probed) - before) == (10, 40)
 
 
-def test_task(log: pytest.LogCaptureFixture) -> None:
-    """As a task it ticks until it is cancelled, whatever goes wrong in a tick, and ends what it has begun."""
+def test_steps(log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is asked to step, it ticks once a second, whatever goes wrong in a tick, and every four seconds while all is quiet."""
     bench = Bench()
-    ticked: list[bool] = []
+    now, ticked = 1000.0, []
+    monkeypatch.setattr("qmail_exporter.hook.hook.monotonic", lambda: now)
 
     def table() -> Table | None:
-        ticked.append(True)
-        raise RuntimeError("what")
+        ticked.append(round(now, 1))
+        if len(ticked) == 2:
+            raise RuntimeError("what")
+        return bench.table()
 
-    bench.hook._table = table
+    async def main() -> None:
+        nonlocal now
+        bench.hook._table = table
+        for _ in range(20):
+            bench.hook.step()
+            now += 0.1
+        bench.dead = []
+        for _ in range(80):
+            bench.hook.step()
+            now += 0.1
+
+    play(bench, main)
+    assert ticked == [1000.0, 1000.9, 1001.8, 1002.7, 1006.3, 1009.9]
+    assert [record.message for record in log.records] == ["a tick of the hook failed"]
+
+
+def test_close_ends_what_was_begun() -> None:
+    """An action that runs ends with the hook, and is not counted."""
+    bench = Bench()
     bench.outcomes["tcpok"] = Outcome(True, "hang")
 
     async def main() -> None:
-        task = asyncio.create_task(bench.hook.run())
-        await asyncio.sleep(0)
-        assert ticked
-        bench.hook._table = bench.table
         await bench.whole()
         assert bench.ran == ["tcpok"]
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await bench.hook.close()
 
     play(bench, main)
-    assert log.records[0].message == "a tick of the hook failed"
     assert bench.hook.record.runs == {}
 
 

@@ -1,7 +1,7 @@
 """Followers of qmail-send's log: they hand out complete lines, once each and in order; what those say is read elsewhere.
 
 A log is a multilog or svlogd directory, a plain file, or a unit's part of the systemd journal. Nothing here waits
-for news: a follower is asked again every second or so and before each scrape.
+for news: a follower is asked again every second or so and before each scrape, or when what it gave to listen to rings.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +13,8 @@ from qmail_exporter.sources.logs.lines import Batch
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator
+
+    from qmail_exporter.sources.bell import Bell
 
 __all__ = ["Batch", "Follower", "Journal", "LogFiles", "open_log"]
 
@@ -48,8 +50,11 @@ class Follower(Protocol):
     def read(self, limit: int = 1 << 20) -> Batch:
         """Return what came since, from about `limit` bytes at most. Gives nothing while a backfill is under way."""
 
-    def fileno(self) -> int | None:
-        """Return a descriptor that is readable when there is news, or None. It may differ after each `read`."""
+    def listen(self) -> "Bell | None":
+        """Return what rings when there is news; None where nothing does.
+
+        It tells of what comes after the call: of what came before, a `read` that follows does.
+        """
 
     def lag_bytes(self) -> int:
         """Return how many unread bytes are known to wait."""

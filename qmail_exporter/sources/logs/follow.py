@@ -5,6 +5,7 @@ import stat
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from qmail_exporter.sources.bell import Bell, hang
 from qmail_exporter.sources.logs.archive import Archive, ArchiveReader, CompressedError, open_same
 from qmail_exporter.sources.logs.directory import Directory
 from qmail_exporter.sources.logs.file import File
@@ -103,8 +104,9 @@ class LogFiles:
         self.behind = left <= 0
         return Batch(lines)
 
-    def fileno(self) -> None:
-        """Files have no descriptor that becomes readable: they are polled."""
+    def listen(self) -> Bell | None:
+        """Return what rings when something happens to the directory or file; None if it is not there."""
+        return hang(self.path)
 
     def lag_bytes(self) -> int:
         """Return how many bytes are known to wait, compressed ones as they are on disk."""

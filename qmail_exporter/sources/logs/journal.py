@@ -1,13 +1,16 @@
 """Following the systemd journal through journalctl(1), which is its only stable reader besides the C library."""
 
 import errno
+import os
 import re
 import select
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qmail_exporter.formats import FormatError
+from qmail_exporter.sources.bell import Bell
 from qmail_exporter.sources.logs.child import Child
 from qmail_exporter.sources.logs.entry import Entry, parse_entry
 from qmail_exporter.sources.logs.lines import LONGEST, Batch, Lines
@@ -118,9 +121,12 @@ class Journal:
         self._begun = True
         return self._collect(limit)
 
-    def fileno(self) -> int | None:
-        """Return the pipe from journalctl: another one after each start, None while it does not run."""
-        return self._child.fileno() if self._child else None
+    def listen(self) -> Bell | None:
+        """Return what is readable when journalctl has written, or has ended; None while it does not run."""
+        if self._child is None:
+            return None
+        descriptor = os.dup(self._child.fileno())  # that of the child may be closed, and its number another's
+        return Bell(descriptor, partial(os.close, descriptor))
 
     def lag_bytes(self) -> int:
         """Return how many bytes of JSON wait in the pipe."""

@@ -141,7 +141,6 @@ def test_what_waits_is_known(log: Multilog, follow: Follow) -> None:
     assert follower.lag_bytes() == 70
     assert len(follower.read().lines) == 7
     assert not follower.behind
-    assert follower.fileno() is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -273,7 +274,7 @@ def test_a_restarted_journalctl_goes_on_behind_the_last_entry(fake: Fake) -> Non
         fake.die()
         fake.add(f"meanwhile {number}")
         assert fake.journal.read().lines == []
-        assert fake.journal.fileno() is None
+        assert fake.journal.listen() is None
         fake.now += 1.0
         assert fake.read(1).lines == [b"meanwhile %d" % number]
         assert fake.journal.present
@@ -404,16 +405,37 @@ def test_nothing_is_read_during_a_backfill(fake: Fake) -> None:
     assert not fake.journal.present
 
 
+def test_tells_of_news_until_it_is_closed(fake: Fake) -> None:
+    """What it gives to listen to is readable when there is an entry, and when journalctl has ended, whatever became of its pipe."""
+
+    def add() -> None:
+        fake.add("entry")
+
+    fake.add("first")
+    fake.backfill()
+    fake.add("second")
+    fake.read(1)
+    for act in (add, fake.journal.close):
+        bell = fake.journal.listen()
+        assert bell is not None
+        poll = select.poll()
+        poll.register(bell.fd, select.POLLIN)
+        assert not poll.poll(0)
+        act()
+        assert poll.poll(DEADLINE * 1000)
+        bell.close()
+        fake.journal.read()
+
+
 def test_close_leaves_nothing_behind(fake: Fake) -> None:
     """Closing ends journalctl and closes its pipes."""
     before = len(os.listdir("/proc/self/fd"))
     fake.read(0)
     assert fake.journal._child
     process = fake.journal._child._process
-    assert fake.journal.fileno() is not None
     fake.journal.close()
     assert process.returncode is not None
-    assert fake.journal.fileno() is None
+    assert fake.journal.listen() is None
     assert fake.journal.lag_bytes() == 0
     assert len(os.listdir("/proc/self/fd")) == before
 
