@@ -44,13 +44,15 @@ class Limits:
 
     Attributes:
         connections: how many may be open.
-        header: seconds for a TLS handshake, for a request's header, and between two requests.
+        header: seconds for a TLS handshake, and for the header of the first request.
+        idle: seconds from an answer until the header of the next request is there.
         close: seconds for a client to read the rest of an answer, and for TLS to be taken down.
         grace: seconds that requests under way have to finish when the server stops.
     """
 
     connections: int
     header: float
+    idle: float
     close: float
     grace: float
 
@@ -66,7 +68,7 @@ class Connections:
         self._app = app
         self._limits = limits
         self._encryption = encryption
-        self._config = make_config(limits.header)
+        self._config, self._between = make_config(limits.header), make_config(limits.idle)
         self._context = WorkerContext(None)
         self._open: dict[_Connection, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -160,7 +162,7 @@ class Connections:
             if encryption is not None and not encryption.admits(stream.get_extra_info("peercert")):
                 logger.debug("a client's certificate has no allowed name")
                 return
-            await Http(connection.counting(self._app), self._config, self._context, stream)
+            await Http(connection.counting(self._app), self._config, self._between, self._context, stream)
         finally:
             stream.abort()
 

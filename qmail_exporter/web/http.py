@@ -50,12 +50,19 @@ class Http(TCPServer):
     """HTTP on a stream; to be awaited, until it is closed.
 
     Where hypercorn would wait until the connection had been idle too long, or for ever, this ends when the client has gone.
+
+    Args:
+        config: of `make_config`, for the first request.
+        between: the same for those that follow.
     """
 
-    def __init__(self, app: "App", config: Config, context: WorkerContext, stream: Stream) -> None:
+    def __init__(
+        self, app: "App", config: Config, between: Config, context: WorkerContext, stream: Stream
+    ) -> None:
         wrapped = ASGIWrapper(cast("ASGIFramework", _reading_past(app)))
         loop = asyncio.get_running_loop()
         super().__init__(wrapped, loop, config, context, {}, stream.reader, stream)
+        self._between = between
         self._patience = stream.patience
         self._cutting: asyncio.TimerHandle | None = None
 
@@ -69,8 +76,10 @@ class Http(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol asks for."""
-        if isinstance(event, Updated) and event.idle and self.reader.at_eof():
-            return  # no further request can come, so none is waited for
+        if isinstance(event, Updated) and event.idle:
+            if self.reader.at_eof():
+                return  # no further request can come, so none is waited for
+            self.config = self._between
         await super().protocol_send(event)
 
     async def _read_data(self) -> None:
@@ -118,8 +127,8 @@ class _Http1(H11Protocol):
         await super()._send_error_response(400 if status_code == 501 else status_code)
 
 
-def make_config(header: float) -> Config:
-    """Return hypercorn's settings; `header` is the seconds for a request's header, and between two requests."""
+def make_config(patience: float) -> Config:
+    """Return hypercorn's settings; `patience` is the seconds until a request's header is there."""
     log = logging.getLogger("hypercorn.error")
     # What it says of single connections is of no use to anybody, and would let clients fill the log.
     log.setLevel(logging.CRITICAL)
@@ -130,7 +139,7 @@ def make_config(header: float) -> Config:
     config.h11_max_incomplete_size = 16 * 1024
     # Each stream of a client that does not read keeps an answer in memory.
     config.h2_max_concurrent_streams = 4
-    config.keep_alive_timeout = cast("int", header)
+    config.keep_alive_timeout = cast("int", patience)
     return config
 
 

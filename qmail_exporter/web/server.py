@@ -23,8 +23,11 @@ MAX_CONNECTIONS = 384
 BACKLOG = 1024
 # Seconds that requests under way are given to finish when the server stops.
 GRACE = 2.5
-# Seconds for a TLS handshake, for a request's header to arrive, and for a connection to be idle between two requests.
+# Seconds for a TLS handshake, and for the header of a connection's first request to arrive.
 HEADER_TIMEOUT = 10
+# Seconds for a connection to be idle between two requests: longer than Prometheus's usual minute between two scrapes, each of
+# which would else take a new connection, and with TLS a handshake.
+IDLE_TIMEOUT = 75
 # Seconds for the rest of an answer, or TLS's farewell, once a connection is to be closed.
 CLOSE_TIMEOUT = 5
 
@@ -52,7 +55,13 @@ async def serve(
     Of more than `MAX_CONNECTIONS` open connections one without a request is closed, so that clients that hold theirs
     cannot keep a new scrape out.
     """
-    limits = Limits(connections=MAX_CONNECTIONS, header=HEADER_TIMEOUT, close=CLOSE_TIMEOUT, grace=GRACE)
+    limits = Limits(
+        connections=MAX_CONNECTIONS,
+        header=HEADER_TIMEOUT,
+        idle=IDLE_TIMEOUT,
+        close=CLOSE_TIMEOUT,
+        grace=GRACE,
+    )
     connections = Connections(app, limits, encryption)
     accepting = [asyncio.create_task(connections.accept(sock)) for sock in sockets]
     stopping = asyncio.create_task(stop.wait())

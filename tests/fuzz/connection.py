@@ -122,7 +122,7 @@ async def converse(blocks: list[bytes], *, alpn: str = "", door: bool = False) -
     app = make_app(page="<p>")
     if door:
         app = guarded(app, lambda: SETTINGS, passwords=_Passwords(lambda password, _: password == b"b"))
-    serving = asyncio.ensure_future(_serve(Http(app, _config(), WorkerContext(None), stream)))
+    serving = asyncio.ensure_future(_serve(Http(app, _config(), _config(), WorkerContext(None), stream)))
     for block in blocks:
         if block and not transport.is_closing():
             reader.feed_data(block)

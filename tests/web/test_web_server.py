@@ -120,6 +120,39 @@ def test_slow_header_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     run(scenario)
 
 
+def test_connection_lasts_until_the_next_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection on which a request was answered is kept for longer than one that waits for its first."""
+    monkeypatch.setattr(server, "HEADER_TIMEOUT", 0.05)
+
+    async def scenario() -> None:
+        async with serving(make_app()) as running:
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            for _ in range(2):
+                writer.write(b"HEAD /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+                slow, other = await drip(running.port)
+                assert await ended(slow) == b""
+                other.close()
+            writer.close()
+
+    run(scenario)
+
+
+def test_idle_connection_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection on which no further request comes in time is closed, and so is one whose next header is not finished."""
+    monkeypatch.setattr(server, "IDLE_TIMEOUT", 0.05)
+
+    async def scenario() -> None:
+        async with serving(make_app()) as running:
+            for more in (b"", b"GET /metrics HTTP/1.1\r\nX-Sl"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+                writer.write(b"HEAD /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n" + more)
+                assert (await ended(reader)).startswith(b"HTTP/1.1 200 ")
+                writer.close()
+
+    run(scenario)
+
+
 def test_header_is_bounded() -> None:
     """A header beyond 16 KiB is refused."""
 
@@ -499,7 +532,7 @@ def test_connections_do_not_wait_for_acknowledgements() -> None:
     """What is accepted sends at once (TCP_NODELAY), as an answer is several writes."""
 
     async def scenario() -> None:
-        limits = Limits(connections=1, header=1, close=1, grace=1)
+        limits = Limits(connections=1, header=1, idle=1, close=1, grace=1)
         made = Connections(make_app(), limits, lambda: None)
         with server.listen(["127.0.0.1:0"])[0] as listener, socket.create_connection(listener.getsockname()):
             listener.setblocking(True)
