@@ -122,48 +122,54 @@ class Daemon:
         return Site(registry, self._refresh, lambda: self.collection.ready, self.status.page, POLICY)
 
     async def _refresh(self) -> None:
+        before = self.collection.news
         try:
             self.collection.refresh(self.config.scrape_budget)
         finally:
             self._drain.watch()
+            if self.collection.news != before:
+                self._news.set()  # it was read here, so that nothing else tells of it
 
     async def _tick_forever(self) -> None:
         while True:
             begun, interval = monotonic(), self.config.tick
+            self._drain.next_tick = begun + interval
             try:
-                interval = self._next_tick(begun)
                 self._tick()
+                interval = self._next_tick(begun)
             except Exception:  # a fault in one tick must not end the daemon; the next rescan makes up for it
                 logger.exception("a tick failed")
             systemd.notify("WATCHDOG=1")
             await self._sleep(begun, interval)
 
-    def _next_tick(self, now: float) -> float:
-        """Return how long to sleep after the tick that comes now; the logs are listened to while ticks come seldom."""
-        interval = self._rhythm.next(now, self.collection.news, self._steady, self._ear.listen)
-        if not self._rhythm.calm:
+    def _next_tick(self, begun: float) -> float:
+        """Return how long to sleep after the tick that was begun then; the logs are listened to while ticks come seldom."""
+        interval = self._rhythm.next(begun, self.collection.news, self._steady, self._ear.listen)
+        if not self._rhythm.still:
             self._ear.stop()
-        self._drain.next_tick = now + interval
+        if self._rhythm.calm:
+            self._news.clear()
+            self._drain.next_tick = begun + interval
+            self._drain.watch()
         return interval
 
     def _steady(self) -> bool:
         return self.collection.steady and all(hook.quiet for hook in self.hooks.values())
 
     async def _sleep(self, begun: float, seconds: float) -> None:
-        """Sleep for so long after the tick that was begun then; where ticks come seldom, at most until there is news.
-
-        A log that is others' as well may have news all the time: that makes ticks come no faster than they do when mail does.
-        """
+        """Sleep for so long after the tick that was begun then; where ticks come seldom, at most until there is news."""
         if self._rhythm.calm:
-            self._news.clear()
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), seconds)
+            timer = asyncio.get_running_loop().call_later(seconds, self._news.set)
+            try:
+                await self._news.wait()
+            finally:
+                timer.cancel()
             seconds = begun + min(self.config.tick, seconds) - monotonic()
         await asyncio.sleep(seconds)
 
     def _tick(self) -> None:
-        self._discover()
         try:
+            self._discover()
             self.collection.tick()
             self.status.step()
         finally:

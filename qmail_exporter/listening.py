@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class Ear:
-    """Listens to all logs in the running loop, until one has news.
+    """Listens to the queues' logs in the running loop, until one has news.
 
     Args:
         logs: gives the logs that there are now.
-        on_news: called once when any has news; `listen` is then to be called again.
+        on_news: called once when any has news; it then listens no longer.
     """
 
     def __init__(self, logs: Callable[[], Sequence["LogWatch"]], on_news: Callable[[], object]) -> None:
@@ -24,20 +24,16 @@ class Ear:
         self._bells: list[Bell] = []
 
     def listen(self) -> bool:
-        """Listen from now on, unless it does; returns whether every log tells of its news.
+        """Listen from now on, and return whether it has since an earlier call, without news from any log.
 
-        What came before is not told of: the logs are to be read after this call.
+        So the logs are to be read between two calls: what came before the first is not told of.
         """
+        if self._listening:
+            return True
+        self._listening = self._begin()
         if not self._listening:
-            bells = [log.follower.listen() for log in self._logs()]
-            self._bells = [bell for bell in bells if bell is not None]
-            loop = asyncio.get_running_loop()
-            for bell in self._bells:
-                loop.add_reader(bell.fd, self._heard)
-            self._listening = len(self._bells) == len(bells)
-            if not self._listening:
-                self.stop()
-        return self._listening
+            self.stop()
+        return False
 
     def stop(self) -> None:
         """Listen no longer."""
@@ -47,6 +43,16 @@ class Ear:
             bell.close()
         self._bells.clear()
         self._listening = False
+
+    def _begin(self) -> bool:
+        """Return whether every log tells of its news."""
+        for log in self._logs():
+            bell = log.follower.listen()
+            if bell is None:
+                return False
+            self._bells.append(bell)
+            asyncio.get_running_loop().add_reader(bell.fd, self._heard)
+        return True
 
     def _heard(self) -> None:
         self.stop()

@@ -207,8 +207,24 @@ def test_line_ends_a_calm(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None
     asyncio.run(serving(running, talk))
 
 
-def test_others_lines_bring_no_more_ticks_than_mail(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that others write to all the time does not make ticks come faster than they do when there is mail."""
+def test_scrape_that_reads_first_ends_a_calm(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a scrape finds in a calm is gone on with at once, as nothing tells of it any more."""
+    running = Daemon(config(rig()))
+    running._rhythm.calm = True
+    made = running.collection
+
+    async def main() -> None:
+        await running._refresh()
+        assert not running._news.is_set()
+        monkeypatch.setattr(made, "refresh", lambda _: setattr(made.queues[0], "events", 1))
+        await running._refresh()
+        await asyncio.wait_for(running._sleep(monotonic(), 3600.0), 10)
+
+    asyncio.run(main())
+
+
+def test_news_bring_no_more_ticks_than_mail(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often there is news, ticks come no faster than they do where they do not come seldom."""
     running = Daemon(config(rig(), tick=1800.0))
     running._rhythm.calm = True
     slept: list[float] = []

@@ -38,7 +38,9 @@ def test_no_calm_without_news_of_the_logs() -> None:
     """Where a log cannot be listened to, ticks go on at the pace that is set; it is listened to from when they come seldom."""
     rhythm = Rhythm(1.0, None)
     rhythm.next(0.0, 7, yes, lambda: pytest.fail("listened"))
+    assert not rhythm.still
     assert rhythm.next(20.0, 7, yes, lambda: False) == 1.0
+    assert rhythm.still
     assert not rhythm.calm
     assert rhythm.next(21.0, 7, yes, yes) == SELDOM
 

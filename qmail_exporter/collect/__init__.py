@@ -65,8 +65,9 @@ class Collection:
 
     @property
     def news(self) -> int:
-        """How many events and lines of logs there have been: while it stays, nothing happens."""
-        return sum(watch.events + sum(watch.flow.traffic.lines.values()) for watch in self.queues)
+        """How many events and lines of logs there have been, others' lines too: while it stays, nothing happens."""
+        told = sum(watch.events + sum(watch.flow.traffic.lines.values()) for watch in self.queues)
+        return told + sum(log.foreign + log.unparsed for log in self.logs)
 
     @property
     def steady(self) -> bool:

@@ -206,6 +206,7 @@ class Hook:
                 self._running = asyncio.get_running_loop().create_task(self._act(decision))
 
     def _changed(self, change: Change) -> None:
+        self._due = 0.0
         if change.cause is Cause.FAILING:
             self.record.started = change.time
             self.record.outages += self._live

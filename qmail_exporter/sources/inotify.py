@@ -18,6 +18,7 @@ import sys
 import termios
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 with warnings.catch_warnings():
@@ -265,6 +266,16 @@ class Manager(pyinotify.WatchManager):  # type: ignore[misc]
         except pyinotify.WatchManagerError as error:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number)) from error
+
+    def unwatch(self) -> None:
+        """Watch nothing any more."""
+        for wd in list(self.watches):
+            with suppress(
+                pyinotify.WatchManagerError
+            ):  # the kernel has ended it already: what it was on has gone
+                self.rm_watch(wd, quiet=False)
+            if wd in self.watches:
+                self.del_watch(wd)
 
 
 def _no_instance(error: OSError) -> str:

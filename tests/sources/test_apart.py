@@ -249,6 +249,15 @@ def test_a_broken_area_is_told(queue: QueueDir, tree: Tree) -> None:
     assert tree.broken["info"].filename == f"{queue.path}/info/3"
 
 
+@pytest.fixture
+def _interrupted() -> Iterator[None]:
+    """SIGINT is not ignored, as it is in what a shell runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupted")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_child_that_is_killed(
     queue: QueueDir, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: signal.Signals

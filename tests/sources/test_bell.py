@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from qmail_exporter.sources import bell
-from qmail_exporter.sources.bell import hang
+from qmail_exporter.sources.bell import Belfry
 
 
 def append(log: Path) -> None:
@@ -58,19 +58,42 @@ def test_rings_whatever_happens(name: str, act: Callable[[Path], None], tmp_path
     log.mkdir()
     (log / "current").write_bytes(b"before")
     with (log / "current").open("rb"):  # as the follower has it
-        made = hang(str(log / name))
+        belfry = Belfry()
+        made = belfry.hang(str(log / name))
         assert made is not None
         assert not rung(made.fd)
         act(log)
         assert rung(made.fd)
         assert rung(made.fd)
         made.close()
+        assert not rung(made.fd)
+        belfry.close()
+        made.close()
+
+
+def test_a_bell_that_was_closed_is_silent(tmp_path: Path) -> None:
+    """What happens after a bell was closed is not told of, also by the next one of its belfry; then that rings."""
+    log = tmp_path / "log"
+    log.touch()
+    belfry = Belfry()
+    for _ in range(3):
+        made = belfry.hang(str(log))
+        assert made is not None
+        log.write_bytes(b"x")
+        assert rung(made.fd)
+        made.close()
+        log.write_bytes(b"y")
+        assert not rung(made.fd)
+    belfry.close()
 
 
 def test_nothing_to_hang_it_on(tmp_path: Path) -> None:
     """A path that is not there has no bell, and no descriptor is left behind."""
     before = len(os.listdir("/proc/self/fd"))
-    assert hang(str(tmp_path / "none")) is None
+    belfry = Belfry()
+    assert belfry.hang(str(tmp_path / "none")) is None
+    belfry.close()
+    belfry.close()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -81,4 +104,4 @@ def test_no_instance_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(bell, "Manager", refuse)
-    assert hang(str(tmp_path)) is None
+    assert Belfry().hang(str(tmp_path)) is None

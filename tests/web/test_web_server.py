@@ -147,7 +147,7 @@ def test_idle_connection_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -
             for more in (b"", b"GET /metrics HTTP/1.1\r\nX-Sl"):
                 reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
                 writer.write(b"HEAD /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n" + more)
-                assert (await ended(reader)).startswith(b"HTTP/1.1 200 ")
+                assert (await asyncio.wait_for(ended(reader), 3)).startswith(b"HTTP/1.1 200 ")
                 writer.close()
 
     run(scenario)

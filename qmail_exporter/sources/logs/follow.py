@@ -5,7 +5,7 @@ import stat
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from qmail_exporter.sources.bell import Bell, hang
+from qmail_exporter.sources.bell import Belfry, Bell
 from qmail_exporter.sources.logs.archive import Archive, ArchiveReader, CompressedError, open_same
 from qmail_exporter.sources.logs.directory import Directory
 from qmail_exporter.sources.logs.file import File
@@ -53,6 +53,7 @@ class LogFiles:
         self.behind = False
         self._backfill_bytes = backfill_bytes
         self._lines = Lines(self.losses)
+        self._belfry = Belfry()
         self._layout: Directory | File = File(path, self.losses)
         self._live: Tail | None = None
         self._between: deque[Archive] = deque()
@@ -105,8 +106,12 @@ class LogFiles:
         return Batch(lines)
 
     def listen(self) -> Bell | None:
-        """Return what rings when something happens to the directory or file; None if it is not there."""
-        return hang(self.path)
+        """Return what rings when something happens to the directory or file; None unless it is there, and is what is read."""
+        bell = self._belfry.hang(self.path)
+        if bell and (self._live is None or identity(self._layout.live) != self._live.identity):
+            bell.close()
+            return None
+        return bell
 
     def lag_bytes(self) -> int:
         """Return how many bytes are known to wait, compressed ones as they are on disk."""
@@ -115,6 +120,7 @@ class LogFiles:
 
     def close(self) -> None:
         """Let all files go. The object is of no use afterwards."""
+        self._belfry.close()
         _close([self._reader, self._live, *self._between])
         self._reader = self._live = None
         self._between.clear()

@@ -125,7 +125,12 @@ class Journal:
         """Return what is readable when journalctl has written, or has ended; None while it does not run."""
         if self._child is None:
             return None
-        descriptor = os.dup(self._child.fileno())  # that of the child may be closed, and its number another's
+        try:
+            descriptor = os.dup(
+                self._child.fileno()
+            )  # that of the child may be closed, and its number another's
+        except OSError:
+            return None
         return Bell(descriptor, partial(os.close, descriptor))
 
     def lag_bytes(self) -> int:

@@ -101,6 +101,21 @@ def test_half_a_line_at_the_end_of_the_old_file(log: Path, follower: Follower) -
     assert follower.losses == {"cut_line": 1}
 
 
+def test_only_what_is_read_is_listened_to(log: Path, follower: Follower) -> None:
+    """While the writer keeps a file that has another name already, nothing rings for what it writes, so there is no bell."""
+    bell = follower.listen()
+    assert bell is not None
+    bell.close()
+    log.rename(f"{log}.1")
+    assert follower.listen() is None
+    log.touch()
+    follower.read()
+    assert follower.listen() is None
+    write(log, b"2\n")
+    assert follower.read().lines == [b"2"]
+    assert follower.listen() is not None
+
+
 @pytest.mark.parametrize("compress", [False, True])
 def test_rotated_twice_between_two_reads(compress: bool, log: Path, follower: Follower) -> None:
     """The file that came and went between two reads is found among the siblings, compressed or not."""
