@@ -20,6 +20,8 @@ __all__ = ["POLICY", "Status"]
 
 FEWEST, MOST, ROWS = 8, 25, 60
 """Domains that are shown of a queue, and of all together: one who is called at night reads no more."""
+STEP = 4.5
+"""Seconds between two steps of the last hour at least."""
 
 
 class Status:
@@ -48,14 +50,18 @@ class Status:
         self._telemetry_path = telemetry_path
         self._clock = clock
         self._started = clock()
+        self._stepped = 0.0
         self._preparing = prepare()
         self._histories: dict[
             object, History
         ] = {}  # by the watch, as another of the same name is another queue
 
     def step(self) -> None:
-        """Let the last hour go on, once a second or so; when there is time, have ready what the page is made with."""
-        self._step(self._clock())
+        """Let the last hour go on, if it is time to; when there is time, have ready what the page is made with."""
+        now = self._clock()
+        if not 0 <= now - self._stepped < STEP:
+            self._stepped = now
+            self._step(now)
         if self._collection.ready:
             next(self._preparing, None)
 

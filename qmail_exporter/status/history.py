@@ -1,7 +1,7 @@
 """The last hour of one queue: how many messages were in it, and how deliveries ended.  Pure: moments are arguments.
 
-It is kept as points ten seconds apart at least.  A point holds the greatest depth since the one before it, so that a short
-peak is not lost, and the counts of deliveries so far: what happened between two points is their difference.
+It is kept as points ten seconds apart at least.  A point holds the greatest depth that was seen since the one before it, so
+that a peak of some seconds is not lost, and the counts of deliveries so far: what happened between two points is their difference.
 """
 
 from collections import deque

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -60,16 +60,18 @@ def _measured(place: Path, options: argparse.Namespace, *, own: bool) -> Iterato
     yield from queues.measure(place, [*sizes, options.messages], options.runs)
     yield from domains.measure(place, options.messages)
     if options.disk is not None:
-        yield from _on_disk(options)
+        yield from _on_disk(options.disk, [*sizes, options.messages], options.runs)
 
 
-def _on_disk(options: argparse.Namespace) -> Iterator[report.Row]:
-    """Scan a queue that is on a disk, of which all names and inodes are in the kernel's memory, as it has just been made."""
-    with TemporaryDirectory(prefix="qmail-exporter-bench-", dir=options.disk) as directory:
-        place = Path(directory)
-        report.progress(f"making a queue of {options.messages:,} messages on a disk")
-        fill.fill(place / "queue", options.messages)
-        yield from queues.scans(place / "queue", options.messages, options.runs, "disk")
+def _on_disk(disk: Path, sizes: Sequence[int], runs: int) -> Iterator[report.Row]:
+    """Scan queues on a disk, of which all names and inodes are in the kernel's memory, as they have just been made."""
+    with TemporaryDirectory(prefix="qmail-exporter-bench-", dir=disk) as directory:
+        empty = queues.empty_exporter(Path(directory))
+        for messages in sizes:
+            place = Path(directory, f"{messages}")
+            report.progress(f"making a queue of {messages:,} messages on a disk")
+            fill.fill(place / "queue", messages)
+            yield from queues.scans(place / "queue", messages, runs, "disk", empty)
 
 
 def _options() -> argparse.Namespace:

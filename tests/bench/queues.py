@@ -22,7 +22,7 @@ def measure(place: Path, sizes: Sequence[int], runs: int) -> Iterator[Row]:
     """Make queues of these sizes in `place`, a directory on a tmpfs, and yield the rows."""
     fill.fill(place / "small" / "queue", SMALL)
     fill.write_log(place / "small.log", SMALL)
-    empty = _empty(place)
+    empty = empty_exporter(place)
     for messages in sizes:
         home = place / f"{messages}"
         progress(f"making a queue of {messages:,} messages")
@@ -32,8 +32,8 @@ def measure(place: Path, sizes: Sequence[int], runs: int) -> Iterator[Row]:
         shutil.rmtree(home)
 
 
-def scans(queue: Path, messages: int, runs: int, medium: str, empty: int | None = None) -> Iterator[Row]:
-    """Yield what the first scan of a queue costs; of the memory only beside that of an exporter of an empty one, in bytes."""
+def scans(queue: Path, messages: int, runs: int, medium: str, empty: int) -> Iterator[Row]:
+    """Yield what the first scan of a queue costs; its memory is beside that of an exporter of an `empty` one, in bytes."""
     no_log = queue.parent / "no-log"
     peers = _peers(queue)
     took: list[float] = []
@@ -55,14 +55,17 @@ def scans(queue: Path, messages: int, runs: int, medium: str, empty: int | None 
     if waits:
         slowest = Figure([max(waits)], "{:.3f} s")
         yield Row("slowest scrape meanwhile", slowest, "limit", Figure([0.1], "{:.1f} s"), ("≤", 1))
-    if empty is None:
-        return
     memory = Figure([size / 1e6 for size in sizes], _MEGABYTES)
     yield Row(
-        f"resident then, {messages:,} messages", memory, "empty queue", Figure([empty / 1e6], _MEGABYTES)
+        f"resident then, {messages:,} messages, {medium}",
+        memory,
+        "empty queue",
+        Figure([empty / 1e6], _MEGABYTES),
     )
     if whole:
-        yield _memory("memory a message, one recipient", [size - empty for size in sizes], messages)
+        yield _memory(
+            f"memory a message, one recipient, {medium}", [size - empty for size in sizes], messages
+        )
 
 
 def _scrapes(place: Path, queue: Path, messages: int, empty: int) -> Iterator[Row]:
@@ -108,7 +111,7 @@ def _qstat(what: str, queue: Path, scrape: float, messages: int) -> Iterator[Row
         yield Row(what, Figure([scrape], _MILLISECONDS), "qmail-qstat", Figure(took, _MILLISECONDS), goal)
 
 
-def _empty(place: Path) -> int:
+def empty_exporter(place: Path) -> int:
     """Return the memory of an exporter that watches an empty queue, in bytes."""
     fill.fill(place / "empty" / "queue", 0)
     with closing(Exporter(place / "empty" / "queue", place / "no-log")) as exporter:

@@ -12,7 +12,7 @@ from qmail_exporter.config import HookConfig
 from qmail_exporter.hook import Hook
 from qmail_exporter.readings import views
 from qmail_exporter.sources.host import read_tcpto
-from qmail_exporter.status import Status
+from qmail_exporter.status import STEP, Status
 from qmail_exporter.status.facts import Ages, Expiring, QueueFacts, Source, Unknown, Use, Waiting
 from qmail_exporter.status.gather import queue_facts, step
 from qmail_exporter.status.history import History
@@ -193,13 +193,16 @@ def test_hook_is_told_of(rig: MakeRig) -> None:
 
 
 def test_history_is_of_the_queue_that_is_there(rig: MakeRig) -> None:
-    """When a collection's queues are replaced, the hours of those that went go with them."""
+    """When a collection's queues are replaced, the hours of those that went go with them, at the next step that is due."""
     made, other = rig(), rig()
     collection, second = made.collection(), other.collection()
     settle(collection)
     shown = status(made, collection)
     shown.step()
-    collection.queues = second.queues
+    first, collection.queues = collection.queues, second.queues
+    shown.step()
+    assert list(shown._histories) == first
+    made.clock.now += STEP
     shown.step()
     assert list(shown._histories) == second.queues
     assert [len(history.points()) for history in shown._histories.values()] == [1]
