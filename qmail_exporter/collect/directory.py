@@ -28,9 +28,7 @@ COSTLY = 0.005
 LONG = 1 << 16
 """… if a channel's file has that many bytes.  Of a message with such a file the log can be taken in without a new look."""
 PATIENCE = 5.0
-"""Seconds between two attempts at what could not be opened, read or watched, and two looks whether the path leads elsewhere.
-
-Of most that replaces a directory inotify tells at once, but not of another that is mounted over it, or a link above it."""
+"""Seconds between two attempts at what could not be opened, read or watched."""
 
 
 class QueueWatch:
@@ -120,12 +118,11 @@ class QueueWatch:
         self.read_events()
         for msg in self.sweeps.judge():
             logger.warning("a rescan found a message changed without an event", queue=self.name, msg=msg)
-        if now >= self._next_try:
+        if self.tree is not None and not self.tree.intact():
+            self._reopen()
+        elif now >= self._next_try:
             self._next_try = now + PATIENCE
-            if self.tree is not None and not self.tree.intact():
-                self._reopen()
-            else:
-                self._try_again()
+            self._try_again()
         if self.tree is not None:
             self._tell_broken(self.tree)
             if not self.sweeps.due and now >= self._next_audit:

@@ -21,7 +21,10 @@ class Bell(NamedTuple):
 
 
 class Belfry:
-    """Where one bell at a time hangs.  Its inotify instance is kept: to close one, the kernel takes some 20 ms."""
+    """Where one bell at a time hangs.  Its inotify instance is kept: to close one, the kernel takes some 20 ms.
+
+    `build` it early where the number of open descriptors is not to grow later; else the first bell does.
+    """
 
     def __init__(self) -> None:
         self._manager: Manager | None = None
@@ -31,13 +34,20 @@ class Belfry:
 
         There is None if there is nothing at the path, or the kernel gives no inotify instance or no more watches.
         """
+        manager = self.build()
         try:
-            if self._manager is None:
-                self._manager = Manager()
-            self._manager.watch(path, ANYTHING)
+            if manager is not None:
+                manager.watch(path, ANYTHING)
         except OSError:
             return None
-        return Bell(self._manager.get_fd(), self._take_down)
+        return Bell(manager.get_fd(), self._take_down) if manager is not None else None
+
+    def build(self) -> Manager | None:
+        """Return the inotify instance, or None if the kernel gives none."""
+        if self._manager is None:
+            with suppress(OSError):
+                self._manager = Manager()
+        return self._manager
 
     def close(self) -> None:
         """Give the instance back; a bell that hangs may be closed afterwards."""

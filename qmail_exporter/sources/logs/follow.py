@@ -149,6 +149,7 @@ class LogFiles:
     def _begin(self, found: _Look) -> None:
         self._layout, self._live = found.layout, found.live
         self._layout.adopt(found.archives)
+        self._belfry.build()
         self.present = found.live is not None
         self._begun = True
 
