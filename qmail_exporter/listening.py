@@ -30,9 +30,11 @@ class Ear:
         """
         if self._listening:
             return True
-        self._listening = self._begin()
-        if not self._listening:
-            self.stop()
+        try:
+            self._listening = self._begin()
+        finally:
+            if not self._listening:
+                self.stop()
         return False
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ from qmail_exporter import daemon, rhythm
 from qmail_exporter.collect import Collection, QueueWatch, directory
 from qmail_exporter.config import Config, HookConfig, LogSpec, QueueSpec
 from qmail_exporter.daemon import Daemon
+from qmail_exporter.hook import Hook
 from qmail_exporter.web import server
 from rig import Rig
 
@@ -173,8 +174,9 @@ def test_events_are_drained_between_ticks(rig: MakeRig) -> None:
     asyncio.run(serving(running, talk))
 
 
-def test_event_ends_a_calm(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing happens for a while, ticks stay out until there is an event; then one looks at what that was about."""
+@pytest.mark.parametrize("act", ["event", "line"])
+def test_news_end_a_calm(rig: MakeRig, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
+    """Where nothing happens for a while, ticks stay out until there is an event, or a line of which no event tells."""
     monkeypatch.setattr(rhythm, "CALM", 0.0)
     monkeypatch.setattr(rhythm, "SELDOM", 3600.0)
     made = rig()
@@ -183,26 +185,26 @@ def test_event_ends_a_calm(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> Non
     async def talk(_url: str) -> None:
         collection = running.collection
         await until(lambda: collection.steady and running._drain.next_tick > monotonic() + 60)
-        made.send(b"defer@x.example")
-        await until(lambda: len(collection.queues[0].queue) == 1)
+        queue, lines = collection.queues[0].queue, collection.queues[0].flow.traffic.lines
+        before = sum(lines.values())
+        if act == "event":
+            made.send(b"defer@x.example")
+            await until(lambda: len(queue) == 1)
+        else:
+            made.log(b"status: local 1/10 remote 2/20")
+            await until(lambda: sum(lines.values()) == before + 1)
 
     asyncio.run(serving(running, talk))
 
 
-def test_line_ends_a_calm(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing happens for a while, a line of the log of which no file in the queue tells is read at once all the same."""
-    monkeypatch.setattr(rhythm, "CALM", 0.0)
-    monkeypatch.setattr(rhythm, "SELDOM", 3600.0)
-    made = rig()
-    running = Daemon(config(made))
+def test_no_calm_while_a_hook_has_something_to_do(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little happens in the queue, ticks go on for a hook in an outage, or while hosts are passed over."""
+    running = Daemon(config(rig()))
 
     async def talk(_url: str) -> None:
-        collection = running.collection
-        await until(lambda: collection.steady and running._drain.next_tick > monotonic() + 60)
-        lines = collection.queues[0].flow.traffic.lines
-        before = sum(lines.values())
-        made.log(b"status: local 1/10 remote 2/20")
-        await until(lambda: sum(lines.values()) == before + 1)
+        await until(running._steady)
+        monkeypatch.setattr(Hook, "quiet", False)
+        assert not running._steady()
 
     asyncio.run(serving(running, talk))
 

@@ -8,10 +8,19 @@ from typing import Any
 import pytest
 
 from qmail_exporter import draining
+from qmail_exporter.demo.qmail import Clock
 from qmail_exporter.draining import FEW, REST, Drain
 from rig import Rig, settle
 
 MakeRig = Callable[..., Rig]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which events rest, which the test moves."""
+    made = Clock(0.0)
+    monkeypatch.setattr(draining, "monotonic", made)
+    return made
 
 
 async def until(what: Callable[[], object]) -> None:
@@ -41,19 +50,16 @@ def test_events_are_left_to_a_tick_that_comes_first(rig: MakeRig) -> None:
     asyncio.run(main())
 
 
-def test_no_wake_for_events_that_a_tick_reads_as_soon(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_wake_for_events_that_a_tick_reads_as_soon(rig: MakeRig, clock: Clock) -> None:
     """The loop does not listen for events at all while a tick comes before they would have rested; then it does again."""
     collection = rig().collection()
     settle(collection)
-    now = 0.0
-    monkeypatch.setattr(draining, "monotonic", lambda: now)
 
     async def main() -> None:
-        nonlocal now
         drain: Any = Drain(lambda: collection.queues)
         for seconds, listens in ((REST[1], False), (REST[1] * 4, True)):
-            now += 3600.0
-            drain.next_tick = now + seconds
+            clock.now += 3600.0
+            drain.next_tick = clock.now + seconds
             drain.drained()
             assert bool(drain._watched) == listens
         drain.unwatch()
@@ -61,16 +67,13 @@ def test_no_wake_for_events_that_a_tick_reads_as_soon(rig: MakeRig, monkeypatch:
     asyncio.run(main())
 
 
-def test_the_more_events_come_the_shorter_they_rest(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_more_events_come_the_shorter_they_rest(rig: MakeRig, clock: Clock) -> None:
     """How long events rest is told by how many had come in how long, within bounds."""
     collection = rig().collection()
     settle(collection)
     watch = collection.queues[0]
-    now = 0.0
-    monkeypatch.setattr(draining, "monotonic", lambda: now)
 
     async def main() -> None:
-        nonlocal now
         drain: Any = Drain(lambda: collection.queues)
         drain.drained()
         for seconds, came, rest in (
@@ -80,7 +83,7 @@ def test_the_more_events_come_the_shorter_they_rest(rig: MakeRig, monkeypatch: p
             (1, 4 * FEW, REST[1] / 4),
             (1, 1000 * FEW, REST[0]),
         ):
-            now += seconds
+            clock.now += seconds
             watch.events += came
             drain.drained()
             assert drain._rest_for == rest
@@ -89,26 +92,21 @@ def test_the_more_events_come_the_shorter_they_rest(rig: MakeRig, monkeypatch: p
     asyncio.run(main())
 
 
-def test_a_burst_after_a_calm_is_told_from_its_first_event(
-    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_burst_after_a_calm_is_told_from_its_first_event(rig: MakeRig, clock: Clock) -> None:
     """Seconds in which nothing came do not make the events that came then look few."""
     made = rig()
     collection = made.collection()
     settle(collection)
     watch = collection.queues[0]
-    now = 0.0
-    monkeypatch.setattr(draining, "monotonic", lambda: now)
 
     async def main() -> None:
-        nonlocal now
         drain: Any = Drain(lambda: collection.queues)
         drain.next_tick = 3600.0
         drain.drained()
-        now = 100.0
+        clock.now = 100.0
         made.send(b"x@y.example")
         await until(lambda: drain._resting)
-        now = 101.0
+        clock.now = 101.0
         watch.events += 4 * FEW
         drain.drained()
         assert drain._rest_for == REST[1] / 4

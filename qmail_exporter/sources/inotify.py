@@ -270,9 +270,8 @@ class Manager(pyinotify.WatchManager):  # type: ignore[misc]
     def unwatch(self) -> None:
         """Watch nothing any more."""
         for wd in list(self.watches):
-            with suppress(
-                pyinotify.WatchManagerError
-            ):  # the kernel has ended it already: what it was on has gone
+            # The kernel has ended it already where what it was on has gone.
+            with suppress(pyinotify.WatchManagerError):
                 self.rm_watch(wd, quiet=False)
             if wd in self.watches:
                 self.del_watch(wd)

@@ -126,9 +126,8 @@ class Journal:
         if self._child is None:
             return None
         try:
-            descriptor = os.dup(
-                self._child.fileno()
-            )  # that of the child may be closed, and its number another's
+            # That of the child may be closed, and its number another's.
+            descriptor = os.dup(self._child.fileno())
         except OSError:
             return None
         return Bell(descriptor, partial(os.close, descriptor))
