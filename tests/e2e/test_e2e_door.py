@@ -259,9 +259,12 @@ def memory(exporter: Exporter) -> int:
 
 
 def connections(exporter: Exporter) -> int:
-    """Return how many sockets a process has open."""
-    directory = Path(f"/proc/{exporter.process.pid}/fd")
-    return sum("socket:" in os.readlink(entry) for entry in directory.iterdir())
+    """Return how many sockets a process has open, less what it closes at this moment."""
+    found = 0
+    for entry in Path(f"/proc/{exporter.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += "socket:" in os.readlink(entry)
+    return found
 
 
 def come_back(exporter: Exporter, most: int, sockets: int) -> bool:
