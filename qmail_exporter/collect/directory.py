@@ -29,6 +29,8 @@ LONG = 1 << 16
 """… if a channel's file has that many bytes.  Of a message with such a file the log can be taken in without a new look."""
 PATIENCE = 5.0
 """Seconds between two attempts at what could not be opened, read or watched."""
+RARELY = 200
+"""What takes long though nobody asked for it, is not done again for so many times as long as it took."""
 
 
 class QueueWatch:
@@ -74,7 +76,7 @@ class QueueWatch:
             int, float
         ] = {}  # when a message that takes long is due for a look that nobody asks for
         self._looked_at = 0  # bytes of the longest channel's file that the last look found
-        self._next_audit = self._next_try = monotonic()
+        self._next_audit = self._next_try = self._next_watch = monotonic()
         self._malformed: set[int] = set()
         self._told: str | None = None
 
@@ -147,7 +149,7 @@ class QueueWatch:
         """Look at nominated messages, at most until that moment.
 
         A message whose look takes long, a list's with its recipients being marked one by one, is put off unless
-        `exact`, so that such looks take a two-hundredth of the time.
+        `exact`.
         """
         if self.apart:
             return
@@ -160,7 +162,7 @@ class QueueWatch:
             self.look_at(msg)
             ended = monotonic()
             if ended - begun > COSTLY and self._looked_at >= LONG:
-                self._costly[msg] = ended + 200 * (ended - begun)
+                self._costly[msg] = ended + RARELY * (ended - begun)
             elif self._costly:
                 self._costly.pop(msg, None)
             begun = ended
@@ -279,8 +281,12 @@ class QueueWatch:
             self.renewals += 1
             logger.info("readable again", queue=self.name, still=" ".join(sorted(self.tree.broken)))
             self.sweeps.want("readable")
-        if not self.watched:
+        begun = monotonic()
+        if not self.watched and begun >= self._next_watch:
+            # To watch a million names takes the kernel half a second, also where there are too few watches in the end.
             self._watch_more(self.tree)
+            ended = monotonic()
+            self._next_watch = ended + RARELY * (ended - begun)
         self.pending |= self._malformed
 
     def _watch_more(self, tree: Tree) -> None:

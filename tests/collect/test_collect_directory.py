@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from qmail_exporter.collect import Collection, directory, everywhere
 from qmail_exporter.collect.sweeps import Sweeps
+from qmail_exporter.demo.qmail import Clock
 from qmail_exporter.queue.share import Share
 from qmail_exporter.sources import inotify
 from qmail_exporter.sources.apart import ApartError, Step
@@ -18,6 +20,7 @@ from qmail_exporter.sources.inotify import Watcher, WatchError
 from qmail_exporter.sources.scan import Tree
 from queuedir import copy_queue
 from rig import NOW, Rig, family, ledger_state, series, settle, shown, state, watching
+from soak.held import open_descriptors
 from soak.rights import bound_by_modes
 
 MakeRig = Callable[..., Rig]
@@ -27,6 +30,7 @@ MakeRig = Callable[..., Rig]
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at every tick what could not be opened, read or watched."""
     monkeypatch.setattr(directory, "PATIENCE", 0.0)
+    monkeypatch.setattr(directory, "RARELY", 0)
 
 
 @pytest.fixture
@@ -183,13 +187,13 @@ def test_log_is_read_to_its_end_before_it_is_read_back(
 def test_reopening_leaks_no_descriptor(watched: tuple[Rig, Collection], tmp_path: Path) -> None:
     """However often a queue goes and comes, the descriptors are as many as at first."""
     made, collection = watched
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_descriptors())
     for _ in range(20):
         os.rename(made.queue, tmp_path / "aside")
         settle(collection)
         os.rename(tmp_path / "aside", made.queue)
         settle(collection)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_descriptors()) == before
     assert shown(made.series(collection)) == ledger_state(made.qmail)
 
 
@@ -221,6 +225,37 @@ def test_unwatched_queue_is_polled(
     assert len(watch.queue) == 2
     assert watch.sweeps.done["poll"] == 1
     monkeypatch.setattr(directory, "Watcher", Watcher)
+    settle(collection)
+    assert watch.whole
+
+
+def test_attempt_to_watch_that_takes_long_is_seldom_made(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt that took half a second, as with a million names, is made again after a hundred; and then succeeds."""
+    made = rig(start=False)
+    clock = Clock(0.0)
+    attempts: list[float] = []
+
+    def refuse(*_: object, **__: object) -> Watcher:
+        attempts.append(clock.now)
+        clock.now += 0.5
+        raise WatchError(28, "no more inotify watches to be had", "/q")
+
+    monkeypatch.setattr(directory, "Watcher", refuse)
+    monkeypatch.setattr(directory, "RARELY", 200)
+    monkeypatch.setattr(directory, "monotonic", clock)
+    collection = made.collection()
+    settle(collection)
+    watch = collection.queues[0]
+    for _ in range(400):
+        clock.now += 1
+        watch.tick()
+    waits = [after - before for before, after in pairwise(attempts[1:])]  # the first is that of the opening
+    assert len(waits) >= 3
+    assert all(100.5 <= wait <= 102 for wait in waits)
+    monkeypatch.setattr(directory, "Watcher", Watcher)
+    clock.now += 101
     settle(collection)
     assert watch.whole
 
@@ -687,7 +722,7 @@ def test_queue_that_goes_during_a_scan_ends_its_processes(rig: MakeRig, tmp_path
     """A scan whose queue is removed leaves no process and no descriptor."""
     made = rig()
     made.send(b"defer@x.example")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_descriptors())
     collection = made.collection()
     collection.tick()
     collection.queues[0].sweep()
@@ -697,5 +732,5 @@ def test_queue_that_goes_during_a_scan_ends_its_processes(rig: MakeRig, tmp_path
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     collection.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_descriptors()) == before
     os.rename(tmp_path / "aside", made.queue)
