@@ -5,11 +5,24 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import backfill, domains, events, fill, logs, queues, report, rest, sidecar
+from bench import (
+    backfill,
+    disk,
+    domains,
+    events,
+    fill,
+    installed,
+    logs,
+    mailing_list,
+    queues,
+    report,
+    rest,
+    sidecar,
+)
 
 _APART = "QMAIL_EXPORTER_BENCH_APART"
 """Set in a mount namespace of its own: what is mounted there goes with the process, however that ends."""
@@ -36,42 +49,46 @@ def main() -> int:
 
 
 def _run(place: Path, options: argparse.Namespace, *, own: bool) -> int:
+    try:
+        on_disk = disk.choose(options.disk, options.messages)
+    except ValueError as error:
+        report.progress(f"bench: {error}")
+        return 2
     if lack := _lack(place, options.messages, own=own):
         report.progress(f"bench: {lack}")
         return 2
+    facts = [
+        installed.described(options.qmail_version),
+        on_disk.words,
+        f"{options.messages:,} messages, {options.lines:,} log lines, {options.runs} runs",
+    ]
+    for fact in facts:
+        report.progress(fact)
     rows: list[report.Row] = []
     try:
-        for row in _measured(place, options, own=own):
+        for row in _measured(place, on_disk.directory, options, own=own):
             rows.append(row)  # noqa: PERF402 - what was measured before something failed is worth to be seen
     finally:
         print(report.table(rows))  # noqa: T201 - what it is for
-    sizes = f"{options.messages:,} messages, {options.lines:,} log lines, {options.runs} runs"
-    options.output.write_text(report.document(rows, sizes), encoding="utf-8")
+    options.output.write_text(report.document(rows, facts), encoding="utf-8")
     return 0 if all(row.met for row in rows) else 1
 
 
-def _measured(place: Path, options: argparse.Namespace, *, own: bool) -> Iterator[report.Row]:
+def _measured(
+    place: Path, on_disk: Path | None, options: argparse.Namespace, *, own: bool
+) -> Iterator[report.Row]:
     yield from events.measure(place)
     yield from logs.measure(place, options.lines, options.runs)
-    yield from backfill.measure(place, options.log_size)
+    yield from backfill.measure(place, options.log_size, options.runs)
     yield from rest.measure(place, options.seconds, options.runs)
+    yield from mailing_list.measure(place, options.seconds, options.runs)
     yield from sidecar.measure(place, options.seconds, options.runs, own=own)
-    sizes = [size for size in (10_000, 100_000) if size < options.messages]
-    yield from queues.measure(place, [*sizes, options.messages], options.runs)
-    yield from domains.measure(place, options.messages)
-    if options.disk is not None:
-        yield from _on_disk(options.disk, [*sizes, options.messages], options.runs)
-
-
-def _on_disk(disk: Path, sizes: Sequence[int], runs: int) -> Iterator[report.Row]:
-    """Scan queues on a disk, of which all names and inodes are in the kernel's memory, as they have just been made."""
-    with TemporaryDirectory(prefix="qmail-exporter-bench-", dir=disk) as directory:
-        empty = queues.empty_exporter(Path(directory))
-        for messages in sizes:
-            place = Path(directory, f"{messages}")
-            report.progress(f"making a queue of {messages:,} messages on a disk")
-            fill.fill(place / "queue", messages)
-            yield from queues.scans(place / "queue", messages, runs, "disk", empty)
+    sizes = [*(size for size in (10_000, 100_000) if size < options.messages), options.messages]
+    yield from queues.measure(place, sizes, options.runs)
+    yield from domains.measure(place, options.messages, options.runs)
+    if on_disk is not None:
+        with TemporaryDirectory(prefix="qmail-exporter-bench-", dir=on_disk) as directory:
+            yield from queues.measure_on_disk(Path(directory), sizes, options.runs)
 
 
 def _options() -> argparse.Namespace:
@@ -85,7 +102,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--log-size", type=int, default=10**9, help="bytes of the log that is read back (%(default)s)"
     )
-    parser.add_argument("--disk", type=Path, help="a directory on a disk, to scan a queue there as well")
+    parser.add_argument(
+        "--disk",
+        metavar="DIR",
+        help="on a disk, to scan queues there as well; none leaves them out (the one for temporary files, if that is on a disk)",
+    )
+    parser.add_argument(
+        "--qmail-version", metavar="TEXT", help="of the installed qmail (as its manual page qmail(7) says)"
+    )
     parser.add_argument("--dir", type=Path, default=Path("/dev/shm"), help="on a tmpfs (%(default)s)")  # noqa: S108
     parser.add_argument("--output", type=Path, default=_PAGE, help="the page to write (%(default)s)")
     return parser.parse_args()

@@ -2,10 +2,12 @@
 
 import http.client
 import os
-import socket
+import re
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,7 @@ _HEADERS = {
     "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
     "Accept-Encoding": "gzip",
 }
+_LISTENING = re.compile(rb"msg=listening address=127\.0\.0\.1:(\d+)")
 _PATIENCE = 300.0
 _LOOK = 1.0  # seconds, in which an idle exporter takes less than a twentieth
 
@@ -31,12 +34,14 @@ class Exporter:
 
     def __init__(self, queue: Path, log: Path) -> None:
         self.waits: list[float] = []
-        port = _free_port()
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._connection: http.client.HTTPConnection | None = None
+        self._said = threading.Event()
         argv = [sys.executable, "-m", "qmail_exporter", "serve", f"--qmail.home={queue.parent}"]
-        argv += [f"--qmail.queue={queue}", f"--qmail.log={log}", f"--web.listen-address=127.0.0.1:{port}"]
+        argv += [f"--qmail.queue={queue}", f"--qmail.log={log}", "--web.listen-address=127.0.0.1:0"]
         self.begun = time.perf_counter()
-        self._process = subprocess.Popen([*argv, "--log.level=error"], cwd=_ROOT)
+        self._process = subprocess.Popen(argv, cwd=_ROOT, stderr=subprocess.PIPE)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def settle(self) -> None:
         """Let it do what it does once when the scan is done, and what every scrape needs, until it is idle.
@@ -56,16 +61,22 @@ class Exporter:
 
     def close(self) -> None:
         """End it."""
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
         self._process.terminate()
         try:
             self._process.wait(30)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._listener.join(30)
 
     def get(self, path: str, **headers: str) -> int:
-        """Ask for a page, and return the status when all of the answer has come; 0 if nobody listens yet."""
+        """Ask for a page as soon as it listens, and return the status when all of the answer has come.
+
+        Raises:
+            TimeoutError: it has ended, or does not listen within five minutes.
+        """
         return self._ask(path, _HEADERS | headers)[0]
 
     def page(self) -> tuple[float, int]:
@@ -81,6 +92,9 @@ class Exporter:
         return time.perf_counter() - begun, size
 
     def _ask(self, path: str, headers: dict[str, str]) -> tuple[int, int]:
+        self._said.wait(_PATIENCE)
+        if self._connection is None:
+            raise TimeoutError("the exporter has ended, or does not listen after five minutes")
         try:
             self._connection.request("GET", path, headers=headers)
             answer = self._connection.getresponse()
@@ -88,10 +102,20 @@ class Exporter:
         except http.client.RemoteDisconnected:  # the connection has been idle for long
             self._connection.close()
             return self._ask(path, headers)
-        except ConnectionRefusedError:
-            self._connection.close()
-            return 0, 0
         return answer.status, size
+
+    def _listen(self) -> None:
+        """Learn from its log where it listens, and read on, so that it never waits for a reader; pass on what is wrong."""
+        assert self._process.stderr is not None
+        with self._process.stderr as log:
+            for line in log:
+                if found := _LISTENING.search(line):
+                    self._connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=60)
+                    self._said.set()
+                elif b" level=INFO " not in line and b" level=WARN" not in line:
+                    sys.stderr.buffer.write(line)
+                    sys.stderr.buffer.flush()
+        self._said.set()
 
     def scrape(self, **headers: str) -> float:
         """Return the seconds that a scrape takes, with some headers in place of Prometheus's.
@@ -112,16 +136,16 @@ class Exporter:
             TimeoutError: it is not ready after five minutes.
         """
         deadline = time.perf_counter() + _PATIENCE
-        while (status := self.get("/-/ready")) != 200:
+        while self.get("/-/ready") != 200:
             if self._process.poll() is not None or time.perf_counter() > deadline:
                 raise TimeoutError("the exporter has ended, or is not ready after five minutes")
-            if status and scraping:
+            if scraping:
                 self.waits.append(self.scrape())
-            time.sleep(0.1 if status else 0.01)
+            time.sleep(0.1)
         return time.perf_counter() - self.begun
 
     def cpu(self) -> float:
-        """Return the seconds of processor time that it has taken, of all its threads."""
+        """Return the seconds of processor time that it has taken, with its threads and children."""
         return cpu(self._process.pid)
 
     def peak(self) -> int:
@@ -139,9 +163,26 @@ class Exporter:
 
 
 def cpu(pid: int) -> float:
-    """Return the seconds of processor time that a process has taken, of all its threads."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9
+    """Return the seconds of processor time that a process has taken: with threads that have ended, and with children.
+
+    Of children that have ended the kernel tells hundredths of a second; all else is in nanoseconds.
+
+    Raises:
+        OSError: there is no such process.
+        psutil.NoSuchProcess: it ends just now.
+    """
+    process = psutil.Process(pid)
+    ended = process.cpu_times()
+    took = _clock(pid) + ended.children_user + ended.children_system
+    for child in process.children(recursive=True):
+        with suppress(OSError):  # it has ended meanwhile
+            took += _clock(child.pid)
+    return took
+
+
+def _clock(pid: int) -> float:
+    """Read a process's own clock, whose number the C library's clock_getcpuclockid() makes like this."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def run_timed(argv: list[str]) -> tuple[float, float]:
@@ -156,9 +197,3 @@ def run_timed(argv: list[str]) -> tuple[float, float]:
     wall = time.perf_counter() - begun
     after = os.times()
     return wall, after.children_user + after.children_system - before.children_user - before.children_system
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

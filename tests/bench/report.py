@@ -39,6 +39,12 @@ class Figure:
         return text
 
 
+def inner(milliseconds: Sequence[float]) -> Figure:
+    """Return what many scrapes took, less the upper and lower twentieth."""
+    cut = len(milliseconds) // 20
+    return Figure(sorted(milliseconds)[cut : len(milliseconds) - cut], "{:.2f} ms")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What was measured, beside what, and what the ratio of the first to the second should be.
@@ -81,8 +87,8 @@ class Row:
 
 _HEAD = """# Benchmarks
 
-Written by `make bench`, which measures each row, and what stands beside it, in one run on one machine. Figures are medians,
-with the least and the greatest of the runs behind them."""
+Written by `make bench`, which measures each row, and what stands beside it, in one go on one machine. Figures are medians of
+so many runs as stand below, with the least and the greatest in brackets; *How* says where there were others, or none."""
 _HEADINGS = ("What", "qmail_exporter", "Beside it", "Ratio", "Goal")
 
 
@@ -116,10 +122,10 @@ def machine() -> list[str]:
     return lines
 
 
-def document(rows: Iterable[Row], sizes: str) -> str:
-    """Return docs/benchmarks.md."""
-    facts = "\n".join(f"- {line}" for line in (*machine(), sizes))
-    return "\n\n".join((_HEAD, facts, table(rows), _METHOD.read_text(encoding="utf-8")))
+def document(rows: Iterable[Row], facts: Iterable[str]) -> str:
+    """Return docs/benchmarks.md, with a line at the top for the machine, each program, and each of the other facts."""
+    top = "\n".join(f"- {line}" for line in (*machine(), *facts))
+    return "\n\n".join((_HEAD, top, table(rows), _METHOD.read_text(encoding="utf-8")))
 
 
 def progress(text: str) -> None:

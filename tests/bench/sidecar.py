@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import psutil
 
+from bench.installed import HOME
 from bench.process import Exporter, cpu
 from bench.report import Figure, Row, progress
 from qmail_exporter.demo.multilog import Multilog
@@ -38,33 +40,46 @@ Send = Callable[[int], object]
 
 def measure(place: Path, seconds: int, runs: int, *, own: bool) -> Iterator[Row]:
     """Yield the rows; `own`: this process has a mount namespace of its own, in which an installed qmail can be measured."""
-    home = Path(os.environ.get("QMAIL_HOME", "/var/qmail"))
-    if own and (home / "bin/qmail-start").exists() and shutil.which("multilog"):
-        yield from _beside_qmail(home, place, seconds, runs)
+    if own and (HOME / "bin/qmail-start").exists() and shutil.which("multilog"):
+        yield from _beside_qmail(place, seconds, runs)
     else:
         progress(
             "no qmail is installed, or it is not root who asks: the exporter's share is that beside a simulated one"
         )
-    yield _beside_simulation(place / "simulated", seconds)
+    yield _beside_simulation(place, seconds, runs)
 
 
-def _beside_qmail(home: Path, place: Path, seconds: int, runs: int) -> Iterator[Row]:
-    ours, theirs = [], []
+def _beside_qmail(place: Path, seconds: int, runs: int) -> Iterator[Row]:
+    loops = []
+
+    def idle() -> None:
+        progress(f"a loop that does nothing, for {seconds} s")
+        loops.append(_loop(seconds))
+
+    ours, theirs, _ = _runs(place / "steady", seconds, RATE, runs, idle)
+    what = f"processor, {RATE} messages a second for {seconds} s, watched and scraped"
+    yield Row(what, ours, "qmail", theirs, ("≤", 0.02))
+    what = "of that, what a loop of asyncio takes that wakes every second"
+    yield Row(what, Figure(loops, _SHARE), "qmail", theirs)
+    ours, theirs, sent = _runs(place / "busy", seconds, float("inf"), runs)
+    what = f"the same, {sent / seconds:.0f} messages a second, as fast as it takes them"
+    yield Row(what, ours, "qmail", theirs, ("≤", 0.02))
+
+
+def _runs(
+    copy: Path, seconds: int, rate: float, runs: int, after: Callable[[], object] = lambda: None
+) -> tuple[Figure, Figure, float]:
+    """Return the exporter's processor time, qmail's, and the median of the messages; `after` is called after each run."""
+    ours, theirs, sent = [], [], []
     for turn in range(runs):
-        progress(f"{RATE} messages a second through qmail for {seconds} s, run {turn + 1} of {runs}")
-        here, beside, _ = _shares(home, place / f"qmail{turn}", seconds, RATE)
+        many = f"{rate}" if rate < float("inf") else "as many as it takes"
+        progress(f"messages a second through qmail: {many}, for {seconds} s, run {turn + 1} of {runs}")
+        here, beside, messages = _shares(HOME, copy.with_name(f"{copy.name}{turn}"), seconds, rate)
         ours.append(here)
         theirs.append(beside)
-    qmail = Figure(theirs, _SHARE)
-    what = f"processor, {RATE} messages a second for {seconds} s, watched and scraped"
-    yield Row(what, Figure(ours, _SHARE), "qmail", qmail, ("≤", 0.02))
-    progress(f"a loop that does nothing, for {seconds} s")
-    idle = Figure([_loop(seconds)], _SHARE)
-    yield Row("of that, what a loop of asyncio takes that wakes every second", idle, "qmail", qmail)
-    progress(f"as many messages as qmail takes in {seconds} s")
-    here, beside, sent = _shares(home, place / "busy", seconds, float("inf"))
-    what = f"the same, {sent / seconds:.0f} messages a second, as fast as it takes them"
-    yield Row(what, Figure([here], _SHARE), "qmail", Figure([beside], _SHARE), ("≤", 0.02))
+        sent.append(messages)
+        after()
+    return Figure(ours, _SHARE), Figure(theirs, _SHARE), median(sent)
 
 
 def _shares(home: Path, copy: Path, seconds: int, rate: float) -> tuple[float, float, int]:
@@ -149,7 +164,7 @@ def _mail(
 ) -> int:
     """Send mail, and scrape; returns how many messages there were."""
     begun = time.perf_counter()
-    scraped, sent = begun, 0
+    scraped, sent = begun - SCRAPE_INTERVAL / 2, 0  # a minute has four scrapes
     while (now := time.perf_counter()) < begun + seconds:
         if sent < (now - begun) * rate:
             send(sent)
@@ -176,12 +191,24 @@ def _loop(seconds: int) -> float:
         loop.wait()
 
 
-def _beside_simulation(home: Path, seconds: int) -> Row:
+def _beside_simulation(place: Path, seconds: int, runs: int) -> Row:
     """Measure beside the simulated qmail of the demo: what that takes is no mail system's, but it is there on any host."""
-    progress(f"{RATE} messages a second through a simulated qmail for {seconds} s")
-    qmail = Qmail(
-        home, clock=time.time, respond=_respond, log=Multilog(home / "log", time.time, size=10_000_000)
-    )
+    ours, theirs = [], []
+    for turn in range(runs):
+        progress(
+            f"{RATE} messages a second through a simulated qmail for {seconds} s, run {turn + 1} of {runs}"
+        )
+        here, beside = _simulated_shares(place / f"simulated{turn}", seconds)
+        ours.append(here)
+        theirs.append(beside)
+    what = f"processor, {RATE} simulated messages a second for {seconds} s"
+    return Row(what, Figure(ours, _SHARE), "simulated qmail", Figure(theirs, _SHARE))
+
+
+def _simulated_shares(home: Path, seconds: int) -> tuple[float, float]:
+    """Return the exporter's processor time, and that of a simulated qmail in this process."""
+    log = Multilog(home / "log", time.time, size=10_000_000)
+    qmail = Qmail(home, clock=time.time, respond=_respond, log=log)
     qmail.start()
     took = 0.0
 
@@ -199,9 +226,7 @@ def _beside_simulation(home: Path, seconds: int) -> Row:
         exporter.settle()
         before = exporter.cpu()
         _mail(exporter, seconds, RATE, send, lambda: timed(qmail.pump))
-        ours = exporter.cpu() - before
-    what = f"processor, {RATE} simulated messages a second for {seconds} s"
-    return Row(what, Figure([ours], _SHARE), "simulated qmail", Figure([took], _SHARE))
+        return exporter.cpu() - before, took
 
 
 def _respond(channel: str, _recipient: bytes, _now: float) -> Outcome:

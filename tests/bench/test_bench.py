@@ -44,7 +44,9 @@ def test_small_run(tmp_path: Path) -> None:
     )
     assert "Traceback" not in done.stderr
     assert done.returncode in {0, 1}, done.stderr  # 1: a goal was missed, which so small a run may
-    for medium in ("tmpfs", "disk"):
-        assert f"first scan, 2,000 messages, {medium}" in done.stdout
-    assert done.stdout in page.read_text(encoding="utf-8")
+    for row in ("first scan, 2,000 messages, tmpfs", "first scan, 2,000 messages, disk", "no log, disk"):
+        assert row in done.stdout
+    text = page.read_text(encoding="utf-8")
+    assert done.stdout in text
+    assert f", {disk}\n- 2,000 messages, 4,000 log lines, 1 runs\n" in text
     assert list(place.iterdir()) == list(disk.iterdir()) == []
