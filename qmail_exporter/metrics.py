@@ -131,6 +131,7 @@ FAMILIES = (
     Family("qmail_exporter_log_lines_total", "counter", "Log lines read, by kind; foreign ones are other programs'.", own.log_lines, ("kind",)),
     Family("qmail_exporter_log_unparsed_lines_total", "counter", "Log lines that were not understood.", own.log_unparsed),
     Family("qmail_exporter_log_lag_seconds", "gauge", "Age of the last log line that was read if more are waiting, else 0.", own.log_lag),
+    Family("qmail_exporter_log_backfill_progress_ratio", "gauge", "How much of the retained log has been read back; 1 when all has, absent where that cannot be told.", own.log_backfill),
     Family("qmail_exporter_log_last_line_timestamp_seconds", "gauge", "When the last log line that was read had been written.", own.log_last),
 )  # fmt: skip
 

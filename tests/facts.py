@@ -21,7 +21,7 @@ from qmail_exporter.status.history import Point, Rate
 from qmail_exporter.status.text import Speech
 
 NOW = 1_800_000_000.0
-OWN = Own(None, False, False, 0, 0.0, 0, 0, 0, 0, 0)
+OWN = Own(None, False, False, 1.0, 0, 0.0, 0, 0, 0, 0, 0)
 NETWORK = Network("clear", 0, None, None, (), None, False)
 SOURCES = tuple(
     Source(name, True, f"/var/qmail/queue/{name}")

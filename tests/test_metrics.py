@@ -96,6 +96,7 @@ qmail_exporter_pending_looks gauge
 qmail_exporter_log_lines_total counter kind
 qmail_exporter_log_unparsed_lines_total counter
 qmail_exporter_log_lag_seconds gauge
+qmail_exporter_log_backfill_progress_ratio gauge
 qmail_exporter_log_last_line_timestamp_seconds gauge
 """
 OPTIONAL = ("qmail_outage", "qmail_hook", "qmail_double_bounce")

@@ -69,6 +69,7 @@ class LogWatch:
         self._again: _Again | None = None
         self._counting = False  # from where the first reading back has ended
         self._backfill: Iterator[Batch] | None = None
+        self._retained = 0  # bytes that it is of, as they are on disk
         self._since: float | None = None
         self._next_try = 0.0
 
@@ -88,6 +89,15 @@ class LogWatch:
         return self.recalled and self.error is None and self.follower.behind
 
     @property
+    def progress(self) -> float | None:
+        """How much of the retained log has been read back, 0 to 1; None where that cannot be told, as of a journal."""
+        if self.recalled:
+            return 1.0
+        if self._backfill is None:
+            return 0.0
+        return max(0.0, 1.0 - self._reader.lag_bytes() / self._retained) if self._retained else None
+
+    @property
     def foreign(self) -> int:
         """Lines of other programs."""
         return self._prefixes.foreign
@@ -105,7 +115,8 @@ class LogWatch:
         if self._backfill is not None:
             return False
         try:
-            self._backfill = (self._again.follower if self._again else self.follower).backfill()
+            self._backfill = self._reader.backfill()
+            self._retained = self._reader.lag_bytes()
         except OSError as error:
             self._failed(error)
         return True
@@ -197,6 +208,11 @@ class LogWatch:
         """Let go of the log."""
         self._done_again()
         self.follower.close()
+
+    @property
+    def _reader(self) -> Follower:
+        """What reads back."""
+        return self._again.follower if self._again else self.follower
 
     def _done_again(self) -> None:
         if self._again is not None:

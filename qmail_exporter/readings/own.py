@@ -68,6 +68,11 @@ def log_lag(view: View) -> Iterator[Sample]:
         yield (), max(view.now - last, 0.0) if behind and last is not None else 0.0
 
 
+def log_backfill(view: View) -> Iterator[Sample]:
+    if view.log is not None and (progress := view.log.progress) is not None:
+        yield (), progress
+
+
 def log_last(view: View) -> Iterator[Sample]:
     if view.watch.flow.last is not None:
         yield (), view.watch.flow.last

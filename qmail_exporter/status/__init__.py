@@ -5,6 +5,7 @@ what is wrong; `text` makes strangers' words fit to be shown; `chart` draws; `do
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from time import time
 
 from qmail_exporter import __version__
@@ -63,7 +64,10 @@ class Status:
             self._stepped = now
             self._step(now)
         if self._collection.ready:
-            next(self._preparing, None)
+            with suppress(
+                OSError
+            ):  # there may be no descriptor to be had: whoever asks for the page waits for it then
+                next(self._preparing, None)
 
     def page(self) -> str:
         """Return the page, as HTML, of what is known now; it reads nothing but sums, and takes some milliseconds."""

@@ -152,6 +152,7 @@ class Own(NamedTuple):
         scan: how much of the sweep under way is done, 0 to 1; None when none is.
         in_doubt: the picture may be wrong until a sweep has ended.
         recalling: the retained log is still to be read.
+        recalled: how much of it has been, 0 to 1; None where that cannot be told.
         pending: messages that have changed and were not looked at.
         lag: seconds that the log is ahead of what was read.
         overflows, drift, unparsed, malformed, lost: as the metrics count them; lost are log lines or files.
@@ -160,6 +161,7 @@ class Own(NamedTuple):
     scan: float | None
     in_doubt: bool
     recalling: bool
+    recalled: float | None
     pending: int
     lag: float
     overflows: int

@@ -222,6 +222,7 @@ def _own(view: View) -> Own:
         scan=watch.sweeps.progress if watch.sweeps.due else None,
         in_doubt=watch.tree is not None and watch.sweeps.in_doubt,
         recalling=log is not None and log.error is None and not log.recalled,
+        recalled=log.progress if log else None,
         pending=len(watch.pending),
         lag=_first(own.log_lag, view) or 0.0,
         overflows=watch.overflows,

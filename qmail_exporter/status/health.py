@@ -116,8 +116,9 @@ def _picture(queue: QueueFacts) -> Iterator[Trouble]:
 def _log(queue: QueueFacts, now: float) -> Iterator[Trouble]:
     own = queue.own
     if own.recalling:
+        done = "" if own.recalled is None else f", {own.recalled:.0%} done"
         yield Trouble(
-            "note", "The retained log is being read back: reasons and deliveries are not known yet."
+            "note", f"The retained log is being read back{done}: reasons and deliveries are not known yet."
         )
     if own.lag > LAG:
         yield Trouble(

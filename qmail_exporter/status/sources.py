@@ -25,7 +25,8 @@ def unread(view: View, *names: str) -> str:
     ):
         return f"{down[0].name}: {down[0].why}"
     if "log" in names:
-        return "the retained log is still being read back"
+        done = view.log.progress if view.log else None
+        return "the retained log is still being read back" + ("" if done is None else f", {done:.0%} done")
     if not watch.scanned:
         return f"the queue is being scanned, {watch.sweeps.progress:.0%} done"
     return "not read yet"

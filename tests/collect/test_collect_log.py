@@ -201,6 +201,39 @@ def test_long_backlog_is_read_within_the_budget(rig: MakeRig) -> None:
     assert family(seen, "qmail_exporter_log_lag_seconds") == {(): 0.0}
 
 
+def test_progress_of_reading_back(rig: MakeRig) -> None:
+    """While the retained log is read back it is told how much has been, which grows from 0 to 1 by what was read."""
+    made = rig()
+    for number in range(20_000):
+        made.log(b"warning: trouble opening %d" % number)
+    collection = made.collection()
+    log = collection.logs[0]
+    seen = [log.progress]
+    collection.tick()
+    while collection.busy:
+        collection.step()
+        seen.append(family(made.series(collection), "qmail_exporter_log_backfill_progress_ratio").get(()))
+    assert all(progress is not None for progress in seen)
+    assert seen == sorted(seen, key=float)  # type: ignore[arg-type]
+    assert seen[0] == 0
+    assert seen[-1] == 1
+    assert len({progress for progress in seen if 0 < float(progress or 0) < 1}) >= 2
+
+
+def test_progress_of_a_journal_cannot_be_told(rig: MakeRig) -> None:
+    """Of what does not know how much there is, as a journal, the progress is absent until all of it has been read back."""
+    made = rig()
+    made.log(b"warning: trouble opening 1")
+    collection = made.collection()
+    log = collection.logs[0]
+    log.follower.lag_bytes = lambda: 0  # type: ignore[method-assign]
+    assert log.begin()
+    assert log.progress is None
+    assert not family(made.series(collection), "qmail_exporter_log_backfill_progress_ratio")
+    settle(collection)
+    assert family(made.series(collection), "qmail_exporter_log_backfill_progress_ratio") == {(): 1.0}
+
+
 @pytest.fixture
 def several(tmp_path: Path) -> Iterator[tuple[list[Rig], Collection]]:
     """An indimail home with two queues that write to one log, their names at the ends of its lines."""

@@ -12,7 +12,7 @@ from qmail_exporter.config import HookConfig
 from qmail_exporter.hook import Hook
 from qmail_exporter.readings import views
 from qmail_exporter.sources.host import read_tcpto
-from qmail_exporter.status import STEP, Status
+from qmail_exporter.status import STEP, Status, document
 from qmail_exporter.status.facts import Ages, Expiring, QueueFacts, Source, Unknown, Use, Waiting
 from qmail_exporter.status.gather import queue_facts, step
 from qmail_exporter.status.history import History
@@ -146,7 +146,7 @@ def test_before_the_scan_nothing_is_zero(rig: MakeRig) -> None:
     collection = made.collection()
     collection.tick()
     assert facts(made, collection).messages == Unknown("the queue is being scanned, 0% done")
-    assert facts(made, collection).use == Unknown("the retained log is still being read back")
+    assert facts(made, collection).use == Unknown("the retained log is still being read back, 0% done")
 
 
 def status(made: Rig, collection: Collection, **hooks: Hook) -> Status:
@@ -170,6 +170,27 @@ def test_page_of_a_running_qmail(rig: MakeRig) -> None:
     assert 'class="bar success"' in html
     for secret in ("secret.name", "private.sender", "@x.example", "@y.example", "@mail.test"):
         assert secret not in html
+
+
+def test_step_without_a_descriptor(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no file can be opened to have the page's template ready, the last hour goes on; it is read when it is asked for."""
+    made = rig()
+    collection = made.collection()
+    settle(collection)
+    asked: list[None] = []
+
+    def refused() -> None:
+        asked.append(None)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(document, "template", refused)
+    shown = status(made, collection)
+    for _ in range(3):
+        made.clock.now += 5
+        shown.step()
+    assert len(asked) == 1
+    monkeypatch.undo()
+    assert "<html" in shown.page()
 
 
 def test_hook_is_told_of(rig: MakeRig) -> None:

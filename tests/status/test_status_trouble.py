@@ -53,7 +53,12 @@ OF_THE_EXPORTER: list[tuple[dict[str, Any], str, str]] = [
     ({"own": OWN._replace(overflows=2)}, "note", "dropped events 2 times"),
     ({"own": OWN._replace(drift=1)}, "look", "1 message had changed without an event"),
     ({"own": OWN._replace(malformed=2)}, "look", "2 messages have files"),
-    ({"own": OWN._replace(recalling=True)}, "note", "retained log is being read back"),
+    ({"own": OWN._replace(recalling=True, recalled=None)}, "note", "retained log is being read back: "),
+    (
+        {"own": OWN._replace(recalling=True, recalled=0.25)},
+        "note",
+        "retained log is being read back, 25% done: ",
+    ),
     ({"own": OWN._replace(lag=75.0)}, "note", "The log is read 1 min late"),
     ({"own": OWN._replace(unparsed=1)}, "note", "1 line of the log was not understood"),
     ({"own": OWN._replace(lost=3)}, "look", "3 lines or files of the log could not be read"),
