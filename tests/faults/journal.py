@@ -15,10 +15,10 @@ journal = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "journal")
 options = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
 at = int(options["--cursor"][1:]) if "--cursor" in options else 0
 if options.get("--lines") == "0":
-    at = len(open(journal).readlines())
+    at = open(journal).read().count("\\n")
 parent = os.getppid()
 while os.getppid() == parent:
-    lines = open(journal).readlines()
+    lines = open(journal).read().split("\\n")[:-1]  # less one that is being written
     for at in range(at, len(lines)):
         stamp, text = json.loads(lines[at])
         entry = {"__CURSOR": "c%d" % at, "__REALTIME_TIMESTAMP": str(stamp), "MESSAGE": text}

@@ -2,9 +2,12 @@
 
 import os
 import resource
+import socket
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
+from faults import network
 from faults.scene import LATE, Scene
 from serving import until
 
@@ -28,10 +31,19 @@ def with_few_descriptors(scene: Scene) -> None:
     """It may open one or two more files than it has, so that connections and looks take them from each other."""
     before = resource.prlimit(scene.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(scene.pid, resource.RLIMIT_NOFILE, (_lowest(scene) + 2, before[1]))
-    for _ in range(5):
-        scene.traffic()
-        scene.rig.log.rotate()
+    told = len(scene.exporter.said("Too many open files"))
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(socket.create_connection(network.address(scene), timeout=30))
+        until(lambda: _busy(scene, told), LATE)
     resource.prlimit(scene.pid, resource.RLIMIT_NOFILE, before)
+
+
+def _busy(scene: Scene, told: int) -> bool:
+    """Have mail come, and the log rotated; returns whether the exporter has since said that it can open nothing more."""
+    scene.traffic()
+    scene.rig.log.rotate()
+    return len(scene.exporter.said("Too many open files")) > told
 
 
 def _lowest(scene: Scene) -> int:
@@ -49,15 +61,20 @@ def set_limit(scene: Scene, name: str, value: int) -> None:
 def without_memory(scene: Scene, most: int) -> None:
     """Its address space may not grow by more than `most` bytes, while a message comes for which that is too little."""
     before = resource.prlimit(scene.pid, resource.RLIMIT_AS)
+    told = _told_of_memory(scene)
     size = int(Path(f"/proc/{scene.pid}/statm").read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(scene.pid, resource.RLIMIT_AS, (size + most, before[1]))
     paths = _large_message(scene)
-    until(lambda: scene.exporter.said("RLIMIT_AS") or scene.exporter.said("memory"), LATE)
+    until(lambda: _told_of_memory(scene) > told, LATE)
     scene.traffic()
     resource.prlimit(scene.pid, resource.RLIMIT_AS, before)
     until(lambda: _answers(scene), LATE)
     for path in paths:
         path.unlink()
+
+
+def _told_of_memory(scene: Scene) -> int:
+    return len(scene.exporter.said("RLIMIT_AS") + scene.exporter.said("memory"))
 
 
 def _large_message(scene: Scene) -> list[Path]:

@@ -33,7 +33,7 @@ def impatient(scene: Scene, places: int = 5, seconds: float = 1.0, timeout: floa
 
 def _ask(scene: Scene, timeout: float) -> None:
     """Ask for the metrics, and leave with a reset when they have not come in time."""
-    with socket.create_connection(_address(scene), timeout=5) as client:
+    with socket.create_connection(address(scene), timeout=30) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         client.settimeout(timeout)
         client.sendall(_ASK)
@@ -45,7 +45,7 @@ def half_closed(scene: Scene) -> None:
     """Clients leave at every moment of a request and of its answer: after some of its bytes, or some of the answer's."""
     for asked in (0, 1, 15, len(_ASK) - 1, len(_ASK)):
         for wanted in (0, 1, 200):
-            with socket.create_connection(_address(scene), timeout=5) as client:
+            with socket.create_connection(address(scene), timeout=30) as client:
                 client.sendall(_ASK[:asked])
                 if asked == len(_ASK) and wanted:
                     client.recv(wanted)
@@ -54,7 +54,8 @@ def half_closed(scene: Scene) -> None:
     scene.traffic()
 
 
-def _address(scene: Scene) -> tuple[str, int]:
+def address(scene: Scene) -> tuple[str, int]:
+    """Where the exporter listens."""
     found = urlsplit(scene.exporter.urls[0])
     return str(found.hostname), int(found.port or 0)
 

@@ -76,12 +76,17 @@ def interrupted(scene: Scene, who: str, step: int, how: str) -> None:
         process.wait()
         scene.exporter = scene.start()
         return
-    while not _done(exporter):  # where one child has stopped the other may, a little later
+    number = signal.SIGKILL if how == "killed" else signal.SIGCONT
+
+    def let_go() -> bool:  # where one child has stopped the other may, a little later
         for pid in _stopped(exporter, who):
             with suppress(
                 ProcessLookupError
             ):  # the exporter ends those that are left, once one has been killed
-                os.kill(pid, signal.SIGKILL if how == "killed" else signal.SIGCONT)
+                os.kill(pid, number)
+        return _done(exporter)
+
+    until(let_go, LATE)
     until(exporter.ready, LATE)
 
 

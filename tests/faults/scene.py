@@ -118,7 +118,7 @@ class Scene:
         return Held(
             self.files(),
             len(os.listdir(f"/proc/{self.pid}/task")),
-            [Path(f"/proc/{child}/comm").read_text() for child in self.children()],
+            [name for child in self.children() if (name := _command(child))],
             int(told[0].rpartition("=")[2]),
         )
 
@@ -258,6 +258,14 @@ def tree(root: Path) -> dict[str, tuple[int, ...]]:
 def children(pid: int) -> list[int]:
     """The processes that a process has started, or that its threads have."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _command(pid: int) -> str:
+    """The name of a process, empty if it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _files(pid: int) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from faults import log
 from faults.journal import Journal
-from faults.scene import LATE, Scene
+from faults.scene import LATE, Scene, until_equal
 from rig import family
 from serving import until
 
@@ -77,10 +77,10 @@ def test_a_journal_that_ends_and_comes_back(in_memory: Path, monkeypatch: pytest
         began = Counter(_results(scene))
         for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
             scene.traffic()
-            for child in scene.children():
-                os.kill(child, number)
+            [child] = until(scene.children, LATE)
+            os.kill(child, number)
             scene.traffic()
-            until(scene.children, LATE)
+            until(lambda child=child: scene.children() not in ([], [child]), LATE)  # type: ignore[misc]
             scene.check()
-            assert _counted(scene) == {key: count - began[key] for key, count in _results(scene).items()}
+            until_equal(lambda: _counted(scene), lambda: dict(Counter(_results(scene)) - began))
         assert scene.value("qmail_exporter_log_unparsed_lines_total") == 0
