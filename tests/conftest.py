@@ -91,11 +91,15 @@ def refused() -> list[str]:
     pytest.skip(f"nobody can be kept from reading here: {done.stderr.decode(errors='replace')}")
 
 
+def _roomy(found: os.statvfs_result) -> bool:
+    return found.f_favail > 100_000 and found.f_bavail * found.f_frsize > 1 << 30
+
+
 @pytest.fixture
 def in_memory() -> Iterator[Path]:
     """A temporary directory on tmpfs where there is one with room, for queues of many files."""
     shm = "/dev/shm"  # noqa: S108 - whoever can write there is who runs the tests
-    roomy = os.path.isdir(shm) and os.statvfs(shm).f_favail > 100_000
+    roomy = os.path.isdir(shm) and _roomy(os.statvfs(shm))
     with tempfile.TemporaryDirectory(dir=shm if roomy else None) as directory:
         yield Path(directory)
 

@@ -1,12 +1,12 @@
 """What tells the loop of a log's news."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import Any
 
 from qmail_exporter.listening import Ear
 from rig import Rig, settle
+from soak.held import open_descriptors
 
 MakeRig = Callable[..., Rig]
 
@@ -16,11 +16,6 @@ class Deaf:
 
     def listen(self) -> None:
         """There is nothing to listen to."""
-
-
-def descriptors() -> int:
-    """How many this process has open."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_news_are_told_of_once(rig: MakeRig) -> None:
@@ -40,7 +35,7 @@ def test_news_are_told_of_once(rig: MakeRig) -> None:
 
         ear = Ear(lambda: collection.logs, hear)
         assert not ear.listen()
-        before = descriptors()
+        before = len(open_descriptors())
         for turn in range(1, 4):
             assert ear.listen()
             assert ear.listen()
@@ -51,7 +46,7 @@ def test_news_are_told_of_once(rig: MakeRig) -> None:
             await asyncio.sleep(0)
             assert told == turn
             assert not ear.listen()
-            assert descriptors() == before
+            assert len(open_descriptors()) == before
         ear.stop()
 
     asyncio.run(asyncio.wait_for(main(), 10))

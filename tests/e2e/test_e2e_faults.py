@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from faults.scene import until_equal
 from rig import BOXES, Rig, Series, family, ledger_state, shown, still
 from serving import Exporter, until
 
@@ -48,9 +49,8 @@ def test_overflow_while_stopped_is_made_up_for(rig: MakeRig, in_memory: Path) ->
         made.qmail.run_until(made.clock.now + 5)
         exporter.process.send_signal(signal.SIGCONT)
         until(lambda: exporter.value("qmail_exporter_event_overflows_total") and exporter.value("qmail_up"))
-        series = exporter.series()
-        assert shown(series) == ledger_state(made.qmail)
-        rescans = family(series, "qmail_exporter_rescans_total")
+        until_equal(lambda: shown(exporter.series()), lambda: ledger_state(made.qmail))
+        rescans = family(exporter.series(), "qmail_exporter_rescans_total")
         assert rescans["overflow",] == 1
         audits = rescans["audit",]
         until(lambda: family(exporter.series(), "qmail_exporter_rescans_total")["audit",] > audits + 1)
@@ -99,7 +99,7 @@ def test_killed_and_started_again_it_shows_the_same(rig: MakeRig) -> None:
                 seen = other.series()
                 assert shown(seen) == ledger_state(made.qmail)
                 # A message may pass a bucket's bound between the two scrapes, and is past it for both a moment later.
-                until(lambda exporter=other: same_gauges(exporter, steady), patience=5)  # type: ignore[misc]
+                until(lambda exporter=other: same_gauges(exporter, steady))  # type: ignore[misc]
                 results = made.qmail.ledger.results
                 since = {key: results[key] - began.get(key, 0) for key in results}
                 assert counted(seen) == {key: count for key, count in since.items() if count}
@@ -272,7 +272,7 @@ def test_it_only_reads(rig: MakeRig, tmp_path: Path) -> None:
             made.qmail.pump(25)
             exporter.series()
         made.qmail.run_until(made.clock.now + 5000)
-        assert shown(exporter.series()) == ledger_state(made.qmail)
+        until_equal(lambda: shown(exporter.series()), lambda: ledger_state(made.qmail))
         os.kill(_child(exporter.process.pid), signal.SIGTERM)
         exporter.process.wait(30)
     calls = [

@@ -86,4 +86,5 @@ def run_fuzz(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[s
         check=False,
         capture_output=True,
         text=True,
+        timeout=300,
     )

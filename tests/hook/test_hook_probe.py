@@ -10,6 +10,7 @@ from qmail_exporter.formats.control import parse_routes
 from qmail_exporter.hook.probe import Pace, Prober, Target, probe, relay_ports, targets
 
 QUICK = Pace(timeout=0.3, greeting=0.3)
+PATIENT = Pace(timeout=10, greeting=10)
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -81,7 +82,7 @@ def test_taken_connection(talk: bytes, said: bytes) -> None:
     async def run() -> tuple[list[bool], list[bytes]]:
         answers: list[bool] = []
         async with serving(talk) as (target, heard):
-            await probe(target, QUICK, answers.append)
+            await probe(target, PATIENT if said else Pace(timeout=10, greeting=0.3), answers.append)
         return answers, heard
 
     assert asyncio.run(run()) == ([True], [said])
@@ -109,7 +110,7 @@ def test_ipv6() -> None:
     async def run() -> list[bool]:
         answers: list[bool] = []
         async with serving(b"220 hi\r\n", "::1") as (target, _):
-            await probe(target, QUICK, answers.append)
+            await probe(target, PATIENT, answers.append)
         return answers
 
     try:

@@ -51,14 +51,19 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def open_descriptors() -> list[int]:
+    """Return the descriptors that this process has open, when what is garbage has closed its own."""
+    gc.collect()
+    return sorted(map(int, os.listdir("/proc/self/fd")))
+
+
 def descriptors(queue: str) -> list[str]:
     """Return what this process has open, but for what the simulator's programs have open below `queue`."""
-    gc.collect()
     theirs = tuple(f"{queue}/{area}/" for area in ("pid", "mess", "intd", "lock"))
     found = []
-    for name in os.listdir("/proc/self/fd"):
+    for number in open_descriptors():
         try:
-            path = os.readlink(f"/proc/self/fd/{name}")
+            path = os.readlink(f"/proc/self/fd/{number}")
         except OSError:  # the listing's own
             continue
         if not path.startswith(theirs):

@@ -20,6 +20,7 @@ from qmail_exporter.sources import apart, scan
 from qmail_exporter.sources.apart import ApartError, ApartScan, Step
 from qmail_exporter.sources.scan import Scanned, Tree
 from queuedir import QueueDir
+from soak.held import open_descriptors
 
 PATIENCE = 30.0
 
@@ -300,12 +301,12 @@ def test_closed_early(queue: QueueDir, tree: Tree, monkeypatch: pytest.MonkeyPat
     """Closing in the middle ends and reaps the children, leaves no descriptor, and may be done twice."""
     monkeypatch.setattr(scan, "_STEP", 1)
     fill(queue, 500)
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     running = scan_apart(tree)
     next(steps(running))
     running.close()
     running.close()
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
     assert not zombies()
     with pytest.raises(ApartError):
         next(running)
@@ -334,11 +335,11 @@ def test_no_other_process(queue: QueueDir, tree: Tree, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(os, call, refuse)
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     for _ in range(2):
         with pytest.raises(ApartError, match="no other process: Resource temporarily unavailable"):
             scan_apart(tree)
-        assert os.listdir("/proc/self/fd") == before
+        assert open_descriptors() == before
         assert not zombies()
 
 
@@ -429,8 +430,8 @@ def test_descriptors_at_their_limit(queue: QueueDir, tree: Tree) -> None:
     """Without a descriptor to be had there is no other process, and this one has lost none."""
     fill(queue, 3)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    before = os.listdir("/proc/self/fd")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + 10, limits[1]))
+    before = open_descriptors()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 10, limits[1]))
     taken: list[int] = []
     try:
         with pytest.raises(OSError, match="Too many open files"):
@@ -443,5 +444,5 @@ def test_descriptors_at_their_limit(queue: QueueDir, tree: Tree) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for fd in taken:
             os.close(fd)
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
     assert not zombies()

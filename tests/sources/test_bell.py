@@ -12,6 +12,7 @@ import pytest
 
 from qmail_exporter.sources import bell
 from qmail_exporter.sources.bell import Belfry
+from soak.held import open_descriptors
 
 
 def append(log: Path) -> None:
@@ -89,12 +90,12 @@ def test_a_bell_that_was_closed_is_silent(tmp_path: Path) -> None:
 
 def test_nothing_to_hang_it_on(tmp_path: Path) -> None:
     """A path that is not there has no bell, and no descriptor is left behind."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     belfry = Belfry()
     assert belfry.hang(str(tmp_path / "none")) is None
     belfry.close()
     belfry.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_no_instance_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from qmail_exporter.sources import inotify
 from qmail_exporter.sources.inotify import Event, News, Watcher, WatchError, nominate, parse_events
 from qmail_exporter.sources.scan import Tree
 from queuedir import QueueDir
+from soak.held import open_descriptors
 
 NOTHING = News(set(), 0, overflow=False, replaced=False)
 LIMIT = Path("/proc/sys/fs/inotify/max_queued_events")
@@ -398,13 +399,13 @@ def test_the_kernel_refuses(
     queue: QueueDir, monkeypatch: pytest.MonkeyPatch, refusing: Refusing, advice: str
 ) -> None:
     """Without an instance or with too few watches there is no watcher; the error says what to raise, and nothing leaks."""
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     monkeypatch.setattr(inotify.ctypes, "CDLL", lambda *_, **__: refusing)  # type: ignore[attr-defined]
     with pytest.raises(WatchError, match=advice) as caught:
         watch(queue)
     assert caught.value.errno == refusing.number
     assert str(caught.value.filename).startswith(queue.path)
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 @pytest.mark.parametrize("name", [os.fsdecode(b"que\xffue"), "\u00e4 b", "a\nb"])

@@ -20,6 +20,7 @@ from qmail_exporter.formats.envelope import MAX_MESSAGE_ID, ChannelFile, Message
 from qmail_exporter.sources import glance, layout, scan
 from qmail_exporter.sources.scan import Absent, Tree
 from queuedir import QueueDir
+from soak.held import open_descriptors
 from unpack import unpack
 
 RECORDED = Path(__file__).parent.parent / "data/recorded"
@@ -635,7 +636,7 @@ def test_absent(tmp_path: Path) -> None:
 def test_nothing_stays_open(queue: QueueDir) -> None:
     """A tree that was closed, even twice, and a scan that was left in the middle, leave no descriptor open."""
     queue.message(28)
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     tree = Tree(queue.path)
     steps = tree.scan(lambda _: False)
     next(steps)
@@ -645,7 +646,7 @@ def test_nothing_stays_open(queue: QueueDir) -> None:
     shutil.rmtree(queue.root / "mess")
     with pytest.raises(Absent):
         Tree(queue.path)
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 def test_a_missing_directory_is_broken(queue: QueueDir, opened: Callable[[QueueDir], Tree]) -> None:

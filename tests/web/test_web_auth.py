@@ -91,16 +91,16 @@ async def test_unknown_users_take_as_long(passwords: Passwords, checks: Checks) 
 
 
 def test_time_does_not_tell_users() -> None:
-    """The quickest of twelve attempts takes the same time, within a half, for a user that exists and one that does not."""
+    """The quickest of twelve attempts takes the processor the same time, within a half, for a user that exists and one that does not."""
     users = {"prometheus": hashed(b"secret", 8)}
 
     async def it() -> None:
         passwords, took = Passwords(), {"prometheus": 10.0, "nobody": 10.0}
         for number in range(12):
             for user, least in took.items():
-                start = time.perf_counter()
+                start = time.process_time()  # with that of bcrypt's thread
                 await passwords.are_right(users, user, b"%d" % number, "::1")
-                took[user] = min(least, time.perf_counter() - start)
+                took[user] = min(least, time.process_time() - start)
         assert 0.66 < took["prometheus"] / took["nobody"] < 1.5
 
     run(it)

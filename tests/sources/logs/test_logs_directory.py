@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from loggers import Multilog, Processor, Svlogd
 from qmail_exporter.sources.logs import Follower, LogFiles, open_log
 from qmail_exporter.sources.logs.directory import Directory
+from soak.held import open_descriptors
 
 Follow = Callable[[object], Follower]
 
@@ -486,7 +487,7 @@ def test_the_oldest_files_are_left_out_of_a_large_backfill(log: Multilog) -> Non
 
 def test_no_descriptor_is_left_open(log: Multilog) -> None:
     """After rotations, gaps and unread archives, `close` leaves no more files open than there were."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     log.keep = 3
     follower = open_log(str(log.path))
     for number in range(6):
@@ -495,7 +496,7 @@ def test_no_descriptor_is_left_open(log: Multilog) -> None:
             if step in {"created", "linked"}:
                 follower.read(2)
     follower.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 STEPS = ["renamed", "created", "marked", "processed", "replaced", "linked", "unlinked", "finished"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from qmail_exporter.formats import FormatError
 from qmail_exporter.sources.logs import Batch, Journal, open_log
 from qmail_exporter.sources.logs.entry import Entry, parse_entry
+from soak.held import open_descriptors
 
 DEADLINE = 20.0
 
@@ -362,7 +363,7 @@ def test_journalctl_is_not_installed() -> None:
     with pytest.raises(FileNotFoundError):
         list(journal.backfill())
     now = 1.0
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with pytest.raises(FileNotFoundError) as caught:
         journal.read()
     assert caught.value.filename == "/nonexistent/journalctl"
@@ -370,7 +371,7 @@ def test_journalctl_is_not_installed() -> None:
     now = 3.0
     with pytest.raises(FileNotFoundError):
         journal.read()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_what_cannot_be_given_out_is_counted(fake: Fake) -> None:
@@ -429,7 +430,7 @@ def test_tells_of_news_until_it_is_closed(fake: Fake) -> None:
 
 def test_close_leaves_nothing_behind(fake: Fake) -> None:
     """Closing ends journalctl and closes its pipes."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     fake.read(0)
     assert fake.journal._child
     process = fake.journal._child._process
@@ -437,7 +438,7 @@ def test_close_leaves_nothing_behind(fake: Fake) -> None:
     assert process.returncode is not None
     assert fake.journal.listen() is None
     assert fake.journal.lag_bytes() == 0
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 @pytest.mark.parametrize("spec", ["", "journal:", "a\0b", "journal:a\0b"])
