@@ -49,8 +49,8 @@ def run(home: Path, seed: int, seconds: float, say: Callable[[str], None]) -> Co
     chance.shuffle(names)
     end = time.monotonic() + seconds
     with Scene(home, seed=seed) as scene:
-        while time.monotonic() < end:
-            # Each once, in whatever order, and from then on as chance has it.
+        while names or time.monotonic() < end:
+            # Each once, in whatever order and however long that takes, and from then on as chance has it.
             some = [
                 names.pop() if names else chance.choice(sorted(ACTS)) for _ in range(chance.randrange(1, 4))
             ]

@@ -160,7 +160,8 @@ class Scene:
         """Check what must be so after every fault.
 
         The exporter is whole, and shows what one shows that has just read everything; it holds no more of the system than
-        before; and while that is found out, and everything is read once more, nothing below the queue changes.
+        before; it has written to no file; and while that is found out, and everything is read once more, nothing below the
+        queue changes.
 
         Args:
             ledger: the queue is the simulator's own, which says the same.
@@ -177,6 +178,7 @@ class Scene:
             line for line in self.exporter.said(" failed") if not any(kind in line for kind in failures)
         ]
         assert not [*failed, *self.exporter.said("Traceback")], failed
+        assert not self.exporter.said("faults: wrote")
         assert tree(self.rig.queue) == before, difference(tree(self.rig.queue), before)
 
     def fresh(self, *, told: bool = True) -> Series:

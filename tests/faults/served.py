@@ -1,7 +1,7 @@
 """`python -m faults.served serve …`: the exporter itself, for tests of faults.
 
-It is impatient, so that tests need not wait seconds for what it tries again; it says on SIGUSR2 how many tasks it has; and it may
-stop itself (SIGSTOP) at a given step of its first scan, `FAULTS_STOP=child:3` or `self:0`, so that a fault can come exactly there.
+It is impatient, so that tests need not wait seconds for what it tries again; it says on SIGUSR2 how many tasks it has, and of any file that
+it or a process of its scan opens for writing, makes, changes or removes that it did; and it may stop itself (SIGSTOP) at a given step of its first scan, `FAULTS_STOP=child:3` or `self:0`, so that a fault can come exactly there.
 """
 
 import asyncio
@@ -18,10 +18,26 @@ from qmail_exporter.sources.logs import journal
 from qmail_exporter.sources.scan import Tree
 
 SHORT = 0.2
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGED = (
+    "chmod",
+    "chown",
+    "link",
+    "mkdir",
+    "remove",
+    "rename",
+    "rmdir",
+    "setxattr",
+    "symlink",
+    "truncate",
+    "utime",
+)
+_CHANGES = frozenset(f"os.{name}" for name in _CHANGED)
 
 
 def main() -> None:
     """Run the exporter."""
+    sys.addaudithook(_watch_writes)
     directory.PATIENCE = log.PATIENCE = SHORT
     journal._FIRST_DELAY = journal._LONGEST_DELAY = SHORT
     began = daemon.Daemon.__init__
@@ -36,6 +52,16 @@ def main() -> None:
         who, _, step = where.partition(":")
         _stop_in_scan(who, int(step))
     cli.main(prog_name="qmail-exporter")
+
+
+def _watch_writes(event: str, given: tuple[Any, ...]) -> None:
+    if event in _CHANGES or (event == "open" and _writes(*given)):
+        os.write(2, b"faults: wrote %a\n" % ((event, *given),))
+
+
+def _writes(path: object, _mode: object, flags: int) -> bool:
+    """Whether a file is opened to be written to, that of a descriptor and /dev/null aside."""
+    return bool(flags & _WRITING) and not isinstance(path, int) and path != os.devnull
 
 
 def _tell(*_: object) -> None:

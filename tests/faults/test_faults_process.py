@@ -36,8 +36,8 @@ def test_overrun_again_and_again(scene: Scene) -> None:
     assert scene.value("qmail_exporter_rescan_drift_messages_total") == 0
 
 
-def test_overrun_while_it_rescans(scene: Scene) -> None:
-    """Events that are lost while it makes up for lost ones are made up for after that."""
+def test_overrun_without_rest(scene: Scene) -> None:
+    """Events that are lost when it has only just made up for lost ones are made up for, too."""
     for _ in range(3):
         process.overrun(scene)
     scene.check()
@@ -85,7 +85,7 @@ def test_a_second_one_at_the_same_address(scene: Scene) -> None:
 @pytest.mark.parametrize("how", ["killed", "continued"])
 @pytest.mark.parametrize("who", ["child", "self"])
 def test_at_every_step_of_a_scan(scene: Scene, who: str, how: str) -> None:
-    """Whoever is stopped or killed at whatever step of a scan: in the end the scan is whole, and no process is left over."""
+    """Whoever is stopped or killed at whatever of the first steps of a scan: in the end the scan is whole, and no process is left over."""
     for step in range(4):
         process.interrupted(scene, who, step, how)
         scene.check()
