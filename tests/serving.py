@@ -32,6 +32,33 @@ def until(what: Callable[[], T], patience: float = PATIENCE) -> T:
     return found
 
 
+def wait_for(what: Callable[[], bool], why: Callable[[], str]) -> None:
+    """Wait until something is so; say why it is not where it does not become so."""
+    end = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < end, why()
+        time.sleep(0.05)
+
+
+def until_equal(one: Callable[[], Any], other: Callable[[], Any]) -> None:
+    """Wait until two things are equal; tell how they differ where they do not become so."""
+    seen: list[Any] = []
+
+    def equal() -> bool:
+        seen[:] = one(), other()
+        return bool(seen[0] == seen[1])
+
+    wait_for(equal, lambda: difference(*seen))
+
+
+def difference(first: Any, second: Any) -> str:
+    """Say how two things differ: of dictionaries, what is not the same in both."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
+        return "; ".join(f"{key}: {first.get(key)} and not {second.get(key)}" for key in keys[:9])
+    return f"{first} and not {second}"
+
+
 class Exporter:
     """A running exporter.
 

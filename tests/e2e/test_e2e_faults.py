@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.scene import until_equal
 from rig import BOXES, Rig, Series, family, ledger_state, shown, still
-from serving import Exporter, until
+from serving import Exporter, until, until_equal
 
 MakeRig = Callable[..., Rig]
 

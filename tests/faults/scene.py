@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from faults.journal import Journal
 from rig import BOXES, Rig, Series, ledger_state, series, settle, shown, still, watching
-from serving import ROOT, Exporter, until
+from serving import ROOT, Exporter, difference, until, until_equal, wait_for
 
 LATE = 20.0
 """Seconds that the exporter has to be right again; it has much less to do than that, and the machine perhaps much more."""
@@ -216,33 +216,6 @@ def of_queue(found: Series, *, told: bool) -> Series:
     return {
         key: value for key, value in still(found).items() if not key[0].startswith((*NOT_THE_QUEUE, *by_log))
     }
-
-
-def wait_for(what: Callable[[], bool], why: Callable[[], str]) -> None:
-    """Wait until something is so; say why it is not where it does not become so."""
-    end = time.monotonic() + LATE
-    while not what():
-        assert time.monotonic() < end, why()
-        time.sleep(0.05)
-
-
-def until_equal(one: Callable[[], Any], other: Callable[[], Any]) -> None:
-    """Wait until two things are equal; tell how they differ where they do not become so."""
-    seen: list[Any] = []
-
-    def equal() -> bool:
-        seen[:] = one(), other()
-        return bool(seen[0] == seen[1])
-
-    wait_for(equal, lambda: difference(*seen))
-
-
-def difference(first: Any, second: Any) -> str:
-    """Say how two things differ: of dictionaries, what is not the same in both."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
-        return "; ".join(f"{key}: {first.get(key)} and not {second.get(key)}" for key in keys[:9])
-    return f"{first} and not {second}"
 
 
 def tree(root: Path) -> dict[str, tuple[int, ...]]:

@@ -11,9 +11,9 @@ import pytest
 
 from faults import log
 from faults.journal import Journal
-from faults.scene import LATE, Scene, until_equal
+from faults.scene import LATE, Scene
 from rig import family
-from serving import until
+from serving import until, until_equal
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from faults import network, queue
-from faults.scene import Scene, of_queue, until_equal
+from faults.scene import Scene, of_queue
 from rig import ledger_state, shown
+from serving import until_equal
 
 pytestmark = pytest.mark.slow
 

@@ -3,9 +3,9 @@
 import pytest
 
 from faults import process
-from faults.scene import Scene, until_equal
+from faults.scene import Scene
 from rig import family, shown
-from serving import Exporter, until
+from serving import Exporter, until, until_equal
 
 pytestmark = pytest.mark.slow
 
