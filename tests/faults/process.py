@@ -59,23 +59,40 @@ def signalled(scene: Scene) -> None:
     until(lambda: len(scene.exporter.said("nothing to reload")) > before, LATE)
 
 
-def interrupted(scene: Scene, who: str, step: int, how: str) -> None:
+def overrun_in_a_rescan(scene: Scene) -> None:
+    """It is started anew; events are lost, and while it looks everywhere for that, stopped, more are."""
+    scene.exporter.process.kill()
+    scene.exporter.process.wait()
+    scene.exporter = exporter = scene.start(FAULTS_STOP="self:1:2")
+    scene.signal(signal.SIGSTOP)
+    flood(scene)
+    scene.signal(signal.SIGCONT)
+    until(lambda: _stopped(exporter, "self"), LATE)
+    scene.traffic()
+    flood(scene)
+    scene.signal(signal.SIGCONT)
+
+
+def interrupted(scene: Scene, who: str, step: int, how: str) -> bool:
     """It is started anew, and stops at a step of its first scan, in a scanning `child` or it`self`; then that is `killed` or goes on.
 
     A child that is killed is made up for by the exporter; an exporter that is killed leaves no child behind, and is started again.
+    Returns whether there was such a step.
     """
     scene.exporter.process.kill()
     scene.exporter.process.wait()
     scene.exporter = exporter = scene.start(ready=False, FAULTS_STOP=f"{who}:{step}")
     until(lambda: exporter.urls, LATE)
     until(lambda: _stopped(exporter, who) or _done(exporter), LATE)
+    stops = bool(_stopped(exporter, who))
     scene.traffic()
     if who == "self" and how == "killed" and not _done(exporter):
-        process = exporter.process
-        process.kill()
-        process.wait()
+        orphans = scene.children()
+        exporter.process.kill()
+        exporter.process.wait()
+        until(lambda: all(_state(pid) in "ZX" for pid in orphans), LATE)
         scene.exporter = scene.start()
-        return
+        return stops
     number = signal.SIGKILL if how == "killed" else signal.SIGCONT
 
     def let_go() -> bool:  # where one child has stopped the other may, a little later
@@ -88,6 +105,7 @@ def interrupted(scene: Scene, who: str, step: int, how: str) -> None:
 
     until(let_go, LATE)
     until(exporter.ready, LATE)
+    return stops
 
 
 def _done(exporter: Exporter) -> bool:

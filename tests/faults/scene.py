@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from faults.journal import Journal
-from rig import BOXES, Rig, Series, ledger_state, series, settle, shown, still, watching
+from rig import BOXES, Rig, Series, family, ledger_state, series, settle, shown, still, watching
 from serving import ROOT, Exporter, difference, until, until_equal, wait_for
 
 LATE = 20.0
@@ -216,6 +216,14 @@ def of_queue(found: Series, *, told: bool) -> Series:
     return {
         key: value for key, value in still(found).items() if not key[0].startswith((*NOT_THE_QUEUE, *by_log))
     }
+
+
+def uncounted(scene: Scene) -> dict[tuple[str, ...], float]:
+    """Return how many deliveries the simulator has ended and the exporter has not counted."""
+    counted = family(scene.scraped(), "qmail_deliveries_total")
+    ended = scene.rig.qmail.ledger.results
+    missing = {key: ended[key] - counted.get(key, 0) for key in ended}
+    return {key: count for key, count in missing.items() if count}
 
 
 def tree(root: Path) -> dict[str, tuple[int, ...]]:

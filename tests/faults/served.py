@@ -1,7 +1,7 @@
 """`python -m faults.served serve …`: the exporter itself, for tests of faults.
 
 It is impatient, so that tests need not wait seconds for what it tries again; it says on SIGUSR2 how many tasks it has, and of any file that
-it or a process of its scan opens for writing, makes, changes or removes that it did; and it may stop itself (SIGSTOP) at a given step of its first scan, `FAULTS_STOP=child:3` or `self:0`, so that a fault can come exactly there.
+it or a process of its scan opens for writing, makes, changes or removes that it did; and it may stop itself (SIGSTOP) at a given step of its first scan, `FAULTS_STOP=child:3` or `self:0`, or of a later one, `self:0:2`, so that a fault can come exactly there.
 """
 
 import asyncio
@@ -49,8 +49,8 @@ def main() -> None:
     daemon.Daemon.__init__ = begin  # type: ignore[method-assign, assignment]
     signal.signal(signal.SIGUSR2, _tell)
     if where := os.environ.get("FAULTS_STOP"):
-        who, _, step = where.partition(":")
-        _stop_in_scan(who, int(step))
+        who, step, *which = where.split(":")
+        _stop_in_scan(who, int(step), int(which[0]) if which else 1)
     cli.main(prog_name="qmail-exporter")
 
 
@@ -68,18 +68,22 @@ def _tell(*_: object) -> None:
     os.write(2, b"faults: tasks=%d\n" % len(asyncio.all_tasks()))
 
 
-def _stop_in_scan(who: str, step: int) -> None:
-    """Stop at a step of the first scan: where it is made, in the `child`, or in this process, which takes what the child found."""
+def _stop_in_scan(who: str, step: int, which: int) -> None:
+    """Stop at a step of a scan, the first is 1: where it is made, in the `child`, or in this process, which takes what the child found."""
     whole, part, parent, scans = everywhere.everywhere, Tree.walk, os.getpid(), [0]
 
     def everything(*given: Any) -> Iterator[float]:
         scans[0] += 1
         steps = whole(*given)
-        return _stopping(steps, step) if who == "self" and scans[0] == 1 else steps
+        return _stopping(steps, step) if who == "self" and scans[0] == which else steps
 
     def walk(self: Tree, *given: Any, **more: Any) -> Iterator[Any]:
         steps = part(self, *given, **more)
-        return _stopping(steps, step) if who == "child" and scans[0] == 1 and os.getpid() != parent else steps
+        return (
+            _stopping(steps, step)
+            if who == "child" and scans[0] == which and os.getpid() != parent
+            else steps
+        )
 
     setattr(directory, "everywhere", everything)  # noqa: B010 - mypy minds the other way
     setattr(Tree, "walk", walk)  # noqa: B010 - as above

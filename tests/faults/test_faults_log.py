@@ -11,13 +11,15 @@ import pytest
 
 from faults import log
 from faults.journal import Journal
-from faults.scene import LATE, Scene
+from faults.scene import LATE, Scene, uncounted
 from rig import family
 from serving import until, until_equal
 
 pytestmark = pytest.mark.slow
 
 Play = Callable[..., Scene]
+WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+"""What runs the exporter so that modes hold for it, even as root."""
 
 
 @pytest.mark.parametrize("act", log.ACTS, ids=lambda act: act.__name__)
@@ -28,6 +30,24 @@ def test_what_becomes_of_the_log(scene: Scene, act: Callable[[Scene], None]) -> 
         scene.check()
         scene.traffic()
     scene.check()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be refused what is its own and then get it back")
+def test_it_may_not_be_read_any_more(play: Play) -> None:
+    """While the log may not be read and is rotated, that is said; when it may be, every delivery counts, once."""
+    scene = play(before=WITHOUT_RIGHTS)
+    behind = uncounted(scene)
+    directory = scene.rig.home / "log"
+    for _ in range(3):
+        directory.chmod(0)
+        scene.traffic()
+        scene.rig.log.rotate()
+        scene.traffic()
+        until(lambda: scene.value("qmail_exporter_source_up", source="log") == 0, LATE)
+        directory.chmod(0o755)
+        scene.traffic()
+        scene.check()
+        until_equal(lambda: uncounted(scene), lambda: behind)
 
 
 def test_a_hundred_megabytes_at_once(play: Play) -> None:

@@ -69,6 +69,27 @@ def test_mounted_over_and_away_again() -> None:
     in_a_mount(work)
 
 
+def test_unmounted_and_mounted_again() -> None:
+    """A queue that is mounted where it is is not known while it is not, and is what it was when it is again."""
+
+    def work(scene: Scene, place: Path) -> None:
+        path, away, elsewhere = scene.rig.queue, place / "away", place / "elsewhere"
+        path.rename(away)
+        path.mkdir()
+        elsewhere.mkdir()
+        mount("--bind", away, path)
+        scene.check()
+        for _ in range(2):
+            mount("--move", path, elsewhere)
+            until(lambda: scene.value("qmail_up") == 0 and scene.value("qmail_queue_messages") is None, LATE)
+            mount("--move", elsewhere, path)
+            scene.traffic()
+            scene.check()
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+    in_a_mount(work)
+
+
 def test_read_only() -> None:
     """A file system that became read-only, as after an error of the disk, is read on; so it is when it may be written again."""
 
