@@ -90,9 +90,11 @@ class LogWatch:
 
     @property
     def progress(self) -> float | None:
-        """How much of the retained log has been read back, 0 to 1; None where that cannot be told, as of a journal."""
+        """How much of the retained log has been read back, 0 to 1; None where that cannot be told or read, as of a journal."""
         if self.recalled:
             return 1.0
+        if self.error is not None:
+            return None
         if self._backfill is None:
             return 0.0
         return max(0.0, 1.0 - self._reader.lag_bytes() / self._retained) if self._retained else None

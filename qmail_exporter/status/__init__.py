@@ -64,9 +64,8 @@ class Status:
             self._stepped = now
             self._step(now)
         if self._collection.ready:
-            with suppress(
-                OSError
-            ):  # there may be no descriptor to be had: whoever asks for the page waits for it then
+            # There may be no descriptor to be had: whoever asks for the page waits for it then.
+            with suppress(OSError):
                 next(self._preparing, None)
 
     def page(self) -> str:

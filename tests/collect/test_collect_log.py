@@ -234,6 +234,23 @@ def test_progress_of_a_journal_cannot_be_told(rig: MakeRig) -> None:
     assert family(made.series(collection), "qmail_exporter_log_backfill_progress_ratio") == {(): 1.0}
 
 
+def test_progress_of_a_log_that_cannot_be_read(rig: MakeRig) -> None:
+    """Of a log that was not read back, as it cannot be read, the progress is absent and not 0."""
+    made = rig()
+    collection = made.collection()
+    log = collection.logs[0]
+
+    def refused() -> None:
+        raise PermissionError(13, "Permission denied", log.follower.path)
+
+    log.follower.backfill = refused  # type: ignore[assignment, method-assign]
+    collection.tick()
+    while collection.busy and log.error is None:
+        collection.step()
+    assert log.error is not None
+    assert not family(made.series(collection), "qmail_exporter_log_backfill_progress_ratio")
+
+
 @pytest.fixture
 def several(tmp_path: Path) -> Iterator[tuple[list[Rig], Collection]]:
     """An indimail home with two queues that write to one log, their names at the ends of its lines."""

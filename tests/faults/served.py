@@ -1,7 +1,8 @@
 """`python -m faults.served serve …`: the exporter itself, for tests of faults.
 
-It is impatient, so that tests need not wait seconds for what it tries again; it says on SIGUSR2 how many tasks it has, and of any file that
-it or a process of its scan opens for writing, makes, changes or removes that it did; and it may stop itself (SIGSTOP) at a given step of its first scan, `FAULTS_STOP=child:3` or `self:0`, or of a later one, `self:0:2`, so that a fault can come exactly there.
+It is impatient, so that tests need not wait seconds for what it tries again.  On SIGUSR2 it says how many tasks it has.  Of any file
+that it, or a process of its scan, opens for writing, makes, changes or removes, it says that too.  And it may stop itself (SIGSTOP) at a
+given step of its first scan, `FAULTS_STOP=child:3` or `self:0`, or of a later one, `self:0:2`, so that a fault can come exactly there.
 """
 
 import asyncio

@@ -1,16 +1,36 @@
 """The exporter's process is stopped, killed, signalled, and one of several."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from faults import process
 from faults.scene import Scene, uncounted
 from rig import family, shown
-from serving import Exporter, until, until_equal
+from serving import ROOT, Exporter, until, until_equal
 
 pytestmark = pytest.mark.slow
 
 MOST = 25
 """Steps of a scan that are tried: while it waits for its children an exporter's own have no end."""
+
+
+def test_writes_are_told_of(tmp_path: Path) -> None:
+    """The exporter of these tests says of each file that is opened for writing, made, changed or removed, and of no other."""
+    path = tmp_path / "file"
+    script = "import os, sys; from faults import served; sys.addaudithook(served._watch_writes); path = sys.argv[1]; "
+    script += "open(path, 'w').close(); os.utime(path); os.truncate(path, 0); open(path).close(); open(os.devnull, 'w'); os.remove(path)"
+    argv = [sys.executable, "-c", script, str(path)]
+    done = subprocess.run(
+        argv, cwd=ROOT / "tests", env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=True
+    )
+    told = [
+        line for line in done.stderr.decode().splitlines() if "faults: wrote" in line and str(path) in line
+    ]
+    assert [line.split("'")[1] for line in told] == ["open", "os.utime", "os.truncate", "os.remove"]
 
 
 def test_stopped_and_continued(scene: Scene) -> None:
